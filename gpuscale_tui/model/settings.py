@@ -1,0 +1,165 @@
+"""Settings: names, meanings, limits and defaults, as data (DESIGN sections 10 and 12).
+
+Annotated limits are checked where settings are read (`config.py`); the first sentence of each `description` is what
+`config show`, `config check` and the settings screen print. Amounts of money are US dollars as the user types them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+Count = Annotated[int, Meta(ge=0, le=10_000)]
+Seconds = Annotated[float, Meta(gt=0, le=7 * 86_400)]
+Dollars = Annotated[float, Meta(ge=0, le=1_000_000)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+Text = Annotated[str, Meta(max_length=1024)]
+
+
+@dataclass(frozen=True, slots=True)
+class ScalerConfig:
+    """When to rent and when to give back."""
+
+    min_workers: Annotated[Count, Meta(description="Machines kept even when the queue is empty.")] = 0
+    max_workers: Annotated[Count, Meta(description="Machines rented at the same time, at most.")] = 5
+    scale_up_threshold: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Waiting jobs from which one more machine is rented.")
+    ] = 3
+    scale_down_threshold: Annotated[
+        int, Meta(ge=0, le=1_000_000, description="Idle machines go back when fewer jobs than this wait.")
+    ] = 1
+    max_hourly_budget: Annotated[
+        Dollars, Meta(description="The cap: USD per hour over all machines, never exceeded at any instant.")
+    ] = 10.0
+    poll_interval_sec: Annotated[
+        float, Meta(ge=0.2, le=3600, description="Seconds between two looks at the market and the machines.")
+    ] = 30.0
+    idle_timeout_sec: Annotated[
+        float, Meta(ge=0, le=7 * 86_400, description="Seconds a machine may idle before it is given back.")
+    ] = 120.0
+    gpu_type: Annotated[Text, Meta(description="GPU of a job that names none; `none` for no GPU.")] = "RTX 4090"
+    max_price_per_gpu: Annotated[
+        Dollars, Meta(description="USD per hour and GPU, fees included, of a job that names no limit.")
+    ] = 0.50
+    docker_image: Annotated[Text, Meta(min_length=1, description="Image of a job that names none.")] = (
+        "cloreai/jupyter:ubuntu24.04-v2"
+    )
+    max_retries: Annotated[
+        Count, Meta(description="Times a job is put back after a machine was lost or failed, before it fails.")
+    ] = 5
+    lost_contact_sec: Annotated[
+        Seconds, Meta(description="Seconds without SSH contact after which a machine is given back.")
+    ] = 900.0
+    shutdown_grace_sec: Annotated[
+        Seconds, Meta(description="Seconds for saving and giving back when stopping at once.")
+    ] = 120.0
+    workdir_max_mb: Annotated[
+        float, Meta(gt=0, le=1_000_000, description="Largest working directory that is uploaded, in megabytes.")
+    ] = 500.0
+
+
+@dataclass(frozen=True, slots=True)
+class CloreConfig:
+    """The Clore.ai marketplace."""
+
+    enabled: Annotated[bool, Meta(description="Rent on Clore.ai.")] = False
+    api_key_file: Annotated[
+        Text | None, Meta(description="File of mode 0600 with the API key; the environment's CLORE_API_KEY wins.")
+    ] = None
+    base_url: Annotated[
+        Text, Meta(pattern=r"^https?://", description="The API's address; the environment's GPUSCALE_CLORE_URL wins.")
+    ] = "https://api.clore.ai/v1"
+    currency: Annotated[Text, Meta(description="Wallet that pays: USD-Blockchain, CLORE-Blockchain or bitcoin.")] = (
+        "USD-Blockchain"
+    )
+    order_type: Annotated[
+        Literal["on-demand"], Meta(description="How machines are rented where a job does not say.")
+    ] = "on-demand"
+    deploy_timeout_sec: Annotated[
+        float, Meta(ge=5, le=3600, description="Seconds for a machine to come up before it is cancelled.")
+    ] = 540.0
+    min_reliability: Annotated[Fraction, Meta(description="Least reliability of a host, 0 to 1.")] = 0.8
+    exclude_countries: Annotated[
+        tuple[str, ...], Meta(description="Two-letter countries whose hosts are never rented.")
+    ] = ()
+    request_interval_sec: Annotated[
+        float, Meta(ge=0, le=60, description="Seconds between two calls of the API (its limit is one a second).")
+    ] = 1.1
+    create_interval_sec: Annotated[
+        float, Meta(ge=0, le=600, description="Seconds between two orders (the API's limit is one in five seconds).")
+    ] = 5.5
+
+
+@dataclass(frozen=True, slots=True)
+class SshHost:
+    """One host of your own."""
+
+    name: Annotated[
+        str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$", description="How the host is called here; unique.")
+    ]
+    host: Annotated[
+        str, Meta(pattern=r"^[A-Za-z0-9:][A-Za-z0-9.:_-]{0,254}$", description="Its address: a name or an IP.")
+    ]
+    port: Annotated[int, Meta(ge=1, le=65_535, description="Its SSH port.")] = 22
+    user: Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_-]{0,31}$", description="User to log in as.")] = "root"
+    key_file: Annotated[
+        Text | None, Meta(description="Private key to log in with; without one, gpuscale's own key.")
+    ] = None
+    gpu_type: Annotated[Text, Meta(description="Its GPU, or `none`.")] = "none"
+    gpu_count: Annotated[int, Meta(ge=0, le=64, description="How many GPUs it has.")] = 0
+    price_per_hour: Annotated[Dollars, Meta(description="What an hour of it costs you, USD; 0 is fine.")] = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SshConfig:
+    """Hosts that you already own."""
+
+    hosts: tuple[SshHost, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProvidersConfig:
+    """Where machines come from."""
+
+    clore: CloreConfig = field(default_factory=CloreConfig)
+    ssh: SshConfig = field(default_factory=SshConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointConfig:
+    """Snapshots of the jobs' checkpoint directories."""
+
+    dir: Annotated[
+        Text | None, Meta(description="Directory that keeps the snapshots; by default `checkpoints` in the home.")
+    ] = None
+    keep: Annotated[int, Meta(ge=1, le=10_000, description="Newest snapshots kept of each job.")] = 3
+    interval_sec: Annotated[
+        float, Meta(ge=1, le=86_400, description="Seconds between two looks at a running job's checkpoints.")
+    ] = 60.0
+    max_mb: Annotated[
+        float, Meta(gt=0, le=10_000_000, description="Largest snapshot that is fetched, in megabytes.")
+    ] = 20_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class UiConfig:
+    """The screen."""
+
+    theme: Annotated[Text, Meta(description="Name of a theme: a file in `themes`, or your own.")] = "gpuscale-dark"
+    keymap: Annotated[Mapping[str, str], Meta(description='Keys by action id, such as `job.cancel = "x"`.')] = field(
+        default_factory=dict
+    )
+    banner: Annotated[Text, Meta(description="A line that every screen shows, such as which money is at stake.")] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Every setting, checked."""
+
+    scaler: ScalerConfig = field(default_factory=ScalerConfig)
+    providers: ProvidersConfig = field(default_factory=ProvidersConfig)
+    checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
+    ui: UiConfig = field(default_factory=UiConfig)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from gpuscale_tui.model.machines import Endpoint
@@ -75,6 +76,22 @@ class Offer:
     def rate_per_gpu(self) -> int:
         """Micro-dollars per hour and GPU, rounded up; per machine where there is no GPU."""
         return -(-self.terms.rate // max(1, self.gpu_count))
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """One look at a provider for one need: what could be rented, and what stood in the way of the rest.
+
+    `rejected` counts the machines of the right GPU model (all machines, for a need without a GPU) that were left out,
+    by reason in plain words, such as `"rented"` or `"2 GPUs, not 1"`; the offers plus these are all there are.
+    `nearest` names up to three GPU models that this provider has and whose names are near the wanted one, given only
+    when it has none of the wanted model. `unreadable` counts rows of the provider's reply that made no sense.
+    """
+
+    offers: tuple[Offer, ...] = ()
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    nearest: tuple[str, ...] = ()
+    unreadable: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gpuscale_tui.model.errors import GpuscaleError
-from gpuscale_tui.model.offers import Need, Offer, Rental
+from gpuscale_tui.model.offers import Need, Offer, Rental, Survey
 
 
 class ProviderError(GpuscaleError):
@@ -114,8 +114,12 @@ class Provider(Protocol):
         """The provider's unchanging properties."""
         ...
 
-    async def offers(self, need: Need) -> tuple[Offer, ...]:
-        """What could be rented now for this need, hard filters applied, in any order. Raises ProviderError."""
+    async def offers(self, need: Need) -> Survey:
+        """What could be rented now for this need, in any order, and why the rest could not. Raises ProviderError.
+
+        Only machines that could never serve the need are left out: another GPU model or count, taken, not payable.
+        Price limits, reliability and countries are the policy's to judge.
+        """
         ...
 
     async def rent(self, request: RentRequest) -> RentOutcome:

@@ -102,7 +102,7 @@ FAILING_CAUSES = frozenset({Cause.USER_ERROR, Cause.TIMEOUT})
 State = TypeVar("State", JobState, AttemptState, WorkerState)
 
 
-class IllegalTransition(RuntimeError):  # noqa: N818 - the word of the design
+class IllegalTransition(RuntimeError):
     """A state change that no table allows: a bug, never a condition to handle."""
 
 

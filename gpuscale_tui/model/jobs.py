@@ -1,0 +1,199 @@
+"""Jobs: what a user asks for (`JobSpec`) and what became of it (`Job`, `Attempt`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from gpuscale_tui.model.errors import FieldError
+from gpuscale_tui.model.offers import Market, Need
+from gpuscale_tui.model.states import AttemptState, Cause, JobState
+
+EMPTY: Mapping[str, str] = MappingProxyType({})
+ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+SECRET_NAME = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD)", re.IGNORECASE)
+NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,200}\Z")
+IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}\Z")
+GPU = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}\Z")
+WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
+MAX_RUNTIME_SEC = 365 * 86_400
+RESERVED_PREFIX = "GPUSCALE_"
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """One unit of training work as its user asks for it; refused with a FieldError where a field is wrong.
+
+    Exactly one of `command` (a shell line) and `argv` (run as given, no second splitting) is set. `max_price` is
+    micro-dollars per hour and GPU, fees included (per machine without a GPU). `gpu_type` None means no GPU.
+    `secret_env` values never reach the database. `workdir` is an absolute local directory. `checkpoint_dir` is where
+    the command writes its checkpoints, relative to its working directory, when it cannot use CHECKPOINT_DIR.
+    `retries` bounds how often it is put back after a machine was lost; None means the setting `max_retries`.
+    `params` are the values that a sweep chose for this job.
+    """
+
+    image: str
+    command: str | None = None
+    argv: tuple[str, ...] = ()
+    name: str = ""
+    gpu_type: str | None = None
+    gpu_count: int = 1
+    max_price: int | None = None
+    priority: int = 5
+    max_runtime_sec: int | None = None
+    env: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    secret_env: Mapping[str, str] = field(default_factory=lambda: EMPTY, repr=False)
+    params: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    workdir: str | None = None
+    checkpoint_dir: str | None = None
+    project: str | None = None
+    provider: str | None = None
+    market: Market | None = None
+    retries: int | None = None
+    user: str = ""
+
+    def __post_init__(self) -> None:
+        check_spec(self)
+
+    @property
+    def need(self) -> Need:
+        """What this job needs of a machine; without a GPU type the count is 0."""
+        gpus = 0 if self.gpu_type is None else self.gpu_count
+        return Need(self.image, self.gpu_type, gpus, self.max_price, self.provider, self.market)
+
+    @property
+    def command_line(self) -> str:
+        """The command as one line to read, whichever way it was given."""
+        return self.command if self.command is not None else " ".join(self.argv)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as it stands.
+
+    Times are UTC ms, `cost` is micro-dollars so far, `attempt` the number of the latest attempt (0: none yet), `faults`
+    how often it was put back since its user last asked for it, `not_before` when it may be placed again.
+    """
+
+    id: int
+    spec: JobSpec
+    state: JobState
+    attempt: int
+    faults: int
+    submitted_at: int
+    started_at: int | None
+    finished_at: int | None
+    not_before: int | None
+    cancel_requested_at: int | None
+    worker_id: int | None
+    exit_code: int | None
+    cause: Cause | None
+    error: str | None
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One execution of a job on one worker. Times are UTC ms; `output_bytes` counts what of its output is stored."""
+
+    job_id: int
+    number: int
+    worker_id: int
+    state: AttemptState
+    assigned_at: int
+    started_at: int | None
+    ended_at: int | None
+    cause: Cause | None
+    exit_code: int | None
+    output_bytes: int
+    resumed_from: int | None
+
+    @property
+    def remote_name(self) -> str:
+        """Name of the attempt's directory on a worker, such as `j17-2`."""
+        return f"j{self.job_id}-{self.number}"
+
+
+def job_label(job_id: int) -> str:
+    """`j17`: how a job is named wherever a user or a job sees it."""
+    return f"j{job_id}"
+
+
+def worker_label(worker_id: int) -> str:
+    """`w3`: how a worker is named wherever a user or a job sees it."""
+    return f"w{worker_id}"
+
+
+def parse_label(text: str, letter: str) -> int | None:
+    """17 for `j17` or `17` (letter `j`), None when the text names nothing of this kind."""
+    match = re.fullmatch(rf"{letter}?([1-9][0-9]{{0,17}})", text.strip(), re.IGNORECASE | re.ASCII)
+    return int(match.group(1)) if match else None
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether an environment name says that its value is a secret (DESIGN section 12)."""
+    return SECRET_NAME.search(name) is not None
+
+
+def check_spec(spec: JobSpec) -> None:
+    """Raise FieldError for the first field of a specification that is wrong."""
+    _check_command(spec)
+    _check_words(spec)
+    _check_numbers(spec)
+    for name, value in (*spec.env.items(), *spec.secret_env.items()):
+        _check_variable(name, value)
+    _check_paths(spec)
+
+
+def _check_command(spec: JobSpec) -> None:
+    if (spec.command is None) == (not spec.argv):
+        raise FieldError("command", spec.command, "a command to run, given once")
+    text = spec.command_line
+    if not text.strip() or "\x00" in text:
+        raise FieldError("command", text, "a command that is not empty and has no NUL byte")
+
+
+def _check_words(spec: JobSpec) -> None:
+    if spec.name and not NAME.match(spec.name):
+        raise FieldError("name", spec.name, "up to 200 printable characters")
+    if not IMAGE.match(spec.image):
+        raise FieldError(
+            "image", spec.image, "a Docker image name such as pytorch/pytorch:2.4.0-cuda12.1-cudnn9-runtime"
+        )
+    if spec.gpu_type is not None and not GPU.match(spec.gpu_type):
+        raise FieldError("gpu", spec.gpu_type, "a GPU model such as 'RTX 4090', or none")
+    for label, value in (("project", spec.project), ("provider", spec.provider)):
+        if value is not None and not WORD.match(value):
+            raise FieldError(label, value, "up to 63 letters, digits, dots, dashes and underscores")
+
+
+def _check_numbers(spec: JobSpec) -> None:
+    if not 1 <= spec.priority <= 10:
+        raise FieldError("priority", spec.priority, "1 (first) to 10 (last)")
+    if not 1 <= spec.gpu_count <= 64:
+        raise FieldError("gpus", spec.gpu_count, "1 to 64")
+    if spec.max_price is not None and spec.max_price <= 0:
+        raise FieldError("max_price", spec.max_price, "USD per hour and GPU above 0")
+    if spec.max_runtime_sec is not None and not 1 <= spec.max_runtime_sec <= MAX_RUNTIME_SEC:
+        raise FieldError("max_runtime", spec.max_runtime_sec, "1 second to 365 days, such as 90m or 2h")
+    if spec.retries is not None and not 0 <= spec.retries <= 10_000:
+        raise FieldError("retries", spec.retries, "0 to 10000")
+
+
+def _check_variable(name: str, value: str) -> None:
+    if not ENV_NAME.match(name):
+        raise FieldError("env", name, "names of letters, digits and underscores that do not begin with a digit")
+    if name.startswith(RESERVED_PREFIX) and not name.startswith(RESERVED_PREFIX + "PARAM_"):
+        raise FieldError("env", name, f"names that do not begin with {RESERVED_PREFIX}, which the job is given by us")
+    if "\x00" in value:
+        raise FieldError("env", f"{name}=...", "values without a NUL byte")
+
+
+def _check_paths(spec: JobSpec) -> None:
+    if spec.workdir is not None and not spec.workdir.startswith("/"):
+        raise FieldError("workdir", spec.workdir, "an absolute path of a directory")
+    path = spec.checkpoint_dir
+    if path is not None and (not path or path.startswith("/") or ".." in path.split("/") or "\x00" in path):
+        raise FieldError("checkpoint_dir", path, "a path below the job's working directory, such as checkpoints")

@@ -1,0 +1,126 @@
+"""The engine's own row, its epoch, and what users ask of it."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+from dataclasses import dataclass
+
+from gpuscale_tui.store import events
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRow:
+    """The engine of this home, running or last seen. `cap` is micro-dollars per hour."""
+
+    epoch: int
+    pid: int
+    mode: str
+    started_at: int
+    heartbeat_at: int
+    stopped_at: int | None
+    cap: int
+    max_workers: int
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Something a user asks of the engine: stop, stop_now, scale_up or scale_down by `amount`."""
+
+    id: int
+    at: int
+    kind: str
+    amount: int | None
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits that an engine works under: micro-dollars per hour, number of machines."""
+
+    cap: int
+    max_workers: int
+
+
+def installation(connection: sqlite3.Connection) -> str:
+    """A short random name of this home, made at first use: directories on machines carry it."""
+    connection.execute(
+        "INSERT INTO meta (key, value) VALUES ('installation', ?) ON CONFLICT DO NOTHING", (secrets.token_hex(6),)
+    )
+    return str(connection.execute("SELECT value FROM meta WHERE key = 'installation'").fetchone()[0])
+
+
+def begin_epoch(connection: sqlite3.Connection, pid: int, mode: str, limits: Limits, now: int) -> int:
+    """Take the home over: from now on only this epoch may write as the engine."""
+    epoch = int(
+        connection.execute(
+            "INSERT INTO engine (id, epoch, pid, mode, started_at, heartbeat_at, cap, max_workers)"
+            " VALUES (1, 1, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET epoch = epoch + 1, pid = excluded.pid, mode = excluded.mode,"
+            " started_at = excluded.started_at, heartbeat_at = excluded.heartbeat_at, stopped_at = NULL,"
+            " cap = excluded.cap, max_workers = excluded.max_workers, note = '' RETURNING epoch",
+            (pid, mode, now, now, limits.cap, limits.max_workers),
+        ).fetchall()[0][0]
+    )
+    connection.execute(
+        "UPDATE requests SET done_at = ?, result = 'the engine that it was meant for had stopped'"
+        " WHERE done_at IS NULL AND kind IN ('stop', 'stop_now')",
+        (now,),
+    )
+    events.append(connection, now, "engine", f"started ({mode}, pid {pid})", epoch=epoch)
+    return epoch
+
+
+def heartbeat(connection: sqlite3.Connection, now: int, note: str) -> None:
+    """The engine lives and this is what it does."""
+    connection.execute("UPDATE engine SET heartbeat_at = ?, note = ?", (now, note))
+
+
+def end_epoch(connection: sqlite3.Connection, note: str, now: int, epoch: int) -> None:
+    """The engine has stopped in good order."""
+    connection.execute("UPDATE engine SET stopped_at = ?, heartbeat_at = ?, note = ?", (now, now, note))
+    events.append(connection, now, "engine", note, epoch=epoch)
+
+
+def engine(connection: sqlite3.Connection) -> EngineRow | None:
+    """The engine's row, None before the first start."""
+    row = connection.execute(
+        "SELECT epoch, pid, mode, started_at, heartbeat_at, stopped_at, cap, max_workers, note FROM engine"
+    ).fetchone()
+    return EngineRow(**dict(row)) if row else None
+
+
+def ask(connection: sqlite3.Connection, kind: str, amount: int | None, *, user: str, now: int) -> int:
+    """Ask something of the engine; returns the request's id."""
+    request = connection.execute(
+        "INSERT INTO requests (at, kind, amount, user) VALUES (?, ?, ?, ?) RETURNING id", (now, kind, amount, user)
+    ).fetchall()[0][0]
+    events.append(connection, now, "request", f"{kind} {amount or ''} asked by {user}".replace("  ", " "))
+    return int(request)
+
+
+def open_requests(connection: sqlite3.Connection) -> list[Request]:
+    """What was asked and is not done, oldest first."""
+    found = connection.execute("SELECT id, at, kind, amount, user FROM requests WHERE done_at IS NULL ORDER BY id")
+    return [Request(**dict(row)) for row in found]
+
+
+def close_request(connection: sqlite3.Connection, request_id: int, result: str, now: int) -> None:
+    """Say what came of a request."""
+    connection.execute("UPDATE requests SET done_at = ?, result = ? WHERE id = ?", (now, result, request_id))
+
+
+def explain_groups(connection: sqlite3.Connection, reasons: dict[str, tuple[str, str]], now: int) -> None:
+    """Set why the pending jobs of each group (by `Need.key`) wait: (code, sentence). Other groups' reasons go."""
+    keys = list(reasons)
+    connection.execute(
+        f"DELETE FROM group_reasons WHERE group_key NOT IN ({', '.join('?' * len(keys))})",
+        keys,
+    )
+    connection.executemany(
+        "INSERT INTO group_reasons (group_key, at, code, reason) VALUES (?, ?, ?, ?) ON CONFLICT (group_key)"
+        " DO UPDATE SET at = excluded.at, code = excluded.code, reason = excluded.reason"
+        " WHERE reason <> excluded.reason",
+        [(key, now, code, reason) for key, (code, reason) in reasons.items()],
+    )

@@ -1,0 +1,321 @@
+"""What happens to jobs and attempts: each function is one command, run inside one transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from gpuscale_tui.model.jobs import Attempt, Job, JobSpec
+from gpuscale_tui.model.states import (
+    ATTEMPT_TRANSITIONS,
+    JOB_TRANSITIONS,
+    AttemptState,
+    Cause,
+    JobState,
+    WorkerState,
+    check_transition,
+)
+from gpuscale_tui.store import events, rows, spans
+
+COUNTED_CAUSES = frozenset({Cause.HOST_FAULT, Cause.PROVIDER_FAULT, Cause.PREEMPTED})
+"""Causes that count towards a job's limit of retries: our own faults and the budget never fail a job."""
+
+
+def get(connection: sqlite3.Connection, job_id: int) -> Job | None:
+    """One job."""
+    row = connection.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
+    return rows.job(row) if row else None
+
+
+def get_attempt(connection: sqlite3.Connection, job_id: int, number: int) -> Attempt | None:
+    """One attempt."""
+    row = connection.execute("SELECT * FROM attempts WHERE job_id = ? AND number = ?", (job_id, number)).fetchone()
+    return rows.attempt(row) if row else None
+
+
+def live_attempts(connection: sqlite3.Connection) -> list[Attempt]:
+    """Every attempt that has not ended."""
+    return [rows.attempt(row) for row in connection.execute("SELECT * FROM attempts WHERE state <> 'ended'")]
+
+
+def pending(connection: sqlite3.Connection) -> list[Job]:
+    """All pending jobs in the order of the queue: priority, then age."""
+    found = connection.execute("SELECT * FROM jobs WHERE state = 'pending' ORDER BY priority, id")
+    return [rows.job(row) for row in found]
+
+
+def insert(connection: sqlite3.Connection, specs: Sequence[JobSpec], now: int) -> list[int]:
+    """Submit jobs, all or none; returns their ids. An empty name becomes the job's id."""
+    first = int(connection.execute("SELECT coalesce(max(id), 0) + 1 FROM jobs").fetchone()[0])
+    ids = list(range(first, first + len(specs)))
+    columns = [
+        {**rows.spec_columns(spec), "id": job_id, "name": spec.name or f"job {job_id}", "now": now}
+        for job_id, spec in zip(ids, specs, strict=True)
+    ]
+    connection.executemany(_INSERT, columns)
+    connection.executemany(
+        "INSERT INTO events (at, kind, job_id, to_state, detail) VALUES (?, 'job', ?, 'pending', 'submitted')",
+        [(now, job_id) for job_id in ids],
+    )
+    return ids
+
+
+_SPEC_COLUMNS = (
+    "name", "priority", "group_key", "command", "argv", "image", "gpu_type", "gpu_count", "max_price",
+    "max_runtime_sec", "env", "secret_names", "params", "workdir", "checkpoint_dir", "project", "provider", "market",
+    "retries", "user",
+)  # fmt: skip
+_INSERT = (
+    f"INSERT INTO jobs (id, state, submitted_at, {', '.join(_SPEC_COLUMNS)})"
+    f" VALUES (:id, 'pending', :now, {', '.join(':' + name for name in _SPEC_COLUMNS)})"
+)
+
+
+def place(
+    connection: sqlite3.Connection, job_id: int, worker_id: int, *, now: int, epoch: int | None
+) -> Attempt | None:
+    """Give a pending job to an idle worker: exactly one of any number of callers succeeds, the others get None."""
+    claimed = connection.execute(
+        "UPDATE jobs SET state = 'running', attempt = attempt + 1, worker_id = ?, started_at = coalesce(started_at, ?),"
+        " finished_at = NULL, exit_code = NULL, cause = NULL, not_before = NULL"
+        " WHERE id = ? AND state = 'pending' AND cancel_requested_at IS NULL"
+        " AND EXISTS (SELECT 1 FROM workers WHERE id = ? AND state = 'idle') RETURNING attempt",
+        (worker_id, now, job_id, worker_id),
+    ).fetchall()
+    if not claimed:
+        return None
+    number = int(claimed[0][0])
+    connection.execute(
+        "UPDATE workers SET state = 'busy', job_id = ?, attempt = ?, idle_since = NULL WHERE id = ?",
+        (job_id, number, worker_id),
+    )
+    connection.execute(
+        "INSERT INTO attempts (job_id, number, worker_id, state, assigned_at) VALUES (?, ?, ?, 'assigned', ?)",
+        (job_id, number, worker_id, now),
+    )
+    spans.begin(connection, worker_id, "job", now, job_id=job_id, attempt=number)
+    events.append(
+        connection, now, "job", epoch=epoch, job_id=job_id, attempt=number, worker_id=worker_id,
+        from_state=JobState.PENDING, to_state=JobState.RUNNING,
+    )  # fmt: skip
+    return get_attempt(connection, job_id, number)
+
+
+def advance_attempt(
+    connection: sqlite3.Connection,
+    attempt: Attempt,
+    to: AttemptState,
+    *,
+    now: int,
+    epoch: int | None,
+    detail: str = "",
+) -> Attempt:
+    """Move an attempt on (staging, running, saving). Already there is harmless.
+
+    Raises IllegalTransition for one that has ended.
+    """
+    current = get_attempt(connection, attempt.job_id, attempt.number)
+    if current is None:
+        raise LookupError(f"attempt {attempt.remote_name} does not exist")
+    if current.state == to:
+        return current
+    check_transition(ATTEMPT_TRANSITIONS, current.state, to)
+    started = now if to == AttemptState.RUNNING else current.started_at
+    connection.execute(
+        "UPDATE attempts SET state = ?, started_at = ? WHERE job_id = ? AND number = ?",
+        (to, started, attempt.job_id, attempt.number),
+    )
+    events.append(
+        connection, now, "attempt", detail, epoch=epoch, job_id=attempt.job_id, attempt=attempt.number,
+        worker_id=attempt.worker_id, from_state=current.state, to_state=to,
+    )  # fmt: skip
+    return get_attempt(connection, attempt.job_id, attempt.number) or current
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an attempt ended and what becomes of its job.
+
+    `not_before` (UTC ms) holds a job that is put back to `pending`. `saved_at` is when its last snapshot was taken:
+    the time after it is booked as lost when the attempt's work did not come to an end.
+    """
+
+    cause: Cause
+    job_state: JobState
+    exit_code: int | None = None
+    error: str | None = None
+    not_before: int | None = None
+    saved_at: int | None = None
+
+
+def end_attempt(
+    connection: sqlite3.Connection, attempt: Attempt, ending: Ending, *, now: int, epoch: int | None
+) -> bool:
+    """End an attempt and settle its job in the same transaction; False when it had ended before (a late report).
+
+    A worker that was busy with it becomes idle; one that is lost or going back stays so.
+    """
+    current = get_attempt(connection, attempt.job_id, attempt.number)
+    if current is None or current.state == AttemptState.ENDED:
+        return False
+    check_transition(ATTEMPT_TRANSITIONS, current.state, AttemptState.ENDED)
+    connection.execute(
+        "UPDATE attempts SET state = 'ended', ended_at = ?, cause = ?, exit_code = ? WHERE job_id = ? AND number = ?",
+        (now, ending.cause, ending.exit_code, attempt.job_id, attempt.number),
+    )
+    events.append(
+        connection, now, "attempt", ending.error or "", epoch=epoch, job_id=attempt.job_id, attempt=attempt.number,
+        worker_id=attempt.worker_id, from_state=current.state, to_state=AttemptState.ENDED, cause=ending.cause,
+    )  # fmt: skip
+    _settle_job(connection, attempt, ending, now=now, epoch=epoch)
+    _free_worker(connection, attempt, ending.cause, now=now, epoch=epoch)
+    if ending.job_state == JobState.PENDING:
+        spans.mark_lost(connection, attempt.job_id, attempt.number, ending.saved_at)
+    return True
+
+
+def _settle_job(
+    connection: sqlite3.Connection, attempt: Attempt, ending: Ending, *, now: int, epoch: int | None
+) -> None:
+    check_transition(JOB_TRANSITIONS, JobState.RUNNING, ending.job_state)
+    again = ending.job_state == JobState.PENDING
+    connection.execute(
+        "UPDATE jobs SET state = ?, worker_id = ?, finished_at = ?, exit_code = ?, cause = ?, error = ?,"
+        " not_before = ?, faults = faults + ?, cancel_requested_at = CASE WHEN ? THEN cancel_requested_at END"
+        " WHERE id = ?",
+        (ending.job_state, None if again else attempt.worker_id, None if again else now, ending.exit_code,
+         ending.cause, ending.error, ending.not_before, int(again and ending.cause in COUNTED_CAUSES), int(again),
+         attempt.job_id),
+    )  # fmt: skip
+    events.append(
+        connection, now, "job", ending.error or "", epoch=epoch, job_id=attempt.job_id, attempt=attempt.number,
+        worker_id=attempt.worker_id, from_state=JobState.RUNNING, to_state=ending.job_state, cause=ending.cause,
+    )  # fmt: skip
+
+
+def _free_worker(connection: sqlite3.Connection, attempt: Attempt, cause: Cause, now: int, epoch: int | None) -> None:
+    freed = connection.execute(
+        "UPDATE workers SET state = 'idle', job_id = NULL, attempt = NULL, idle_since = ?"
+        " WHERE id = ? AND state = 'busy' AND job_id = ? RETURNING id",
+        (now, attempt.worker_id, attempt.job_id),
+    ).fetchall()
+    if freed:
+        spans.begin(connection, attempt.worker_id, "idle", now)
+        events.append(
+            connection, now, "worker", epoch=epoch, worker_id=attempt.worker_id, job_id=attempt.job_id,
+            from_state=WorkerState.BUSY, to_state=WorkerState.IDLE, cause=cause,
+        )  # fmt: skip
+    else:
+        _leave_worker(connection, attempt, now)
+
+
+def _leave_worker(connection: sqlite3.Connection, attempt: Attempt, now: int) -> None:
+    """The worker is lost or going back: only take the job off it."""
+    left = connection.execute(
+        "UPDATE workers SET job_id = NULL, attempt = NULL WHERE id = ? AND job_id = ? RETURNING state",
+        (attempt.worker_id, attempt.job_id),
+    ).fetchall()
+    if left and left[0]["state"] == WorkerState.RELEASING:
+        spans.begin(connection, attempt.worker_id, "idle", now)
+
+
+def record_output(connection: sqlite3.Connection, job_id: int, number: int, size: int) -> None:
+    """Note how many bytes of an attempt's output are stored."""
+    connection.execute("UPDATE attempts SET output_bytes = ? WHERE job_id = ? AND number = ?", (size, job_id, number))
+
+
+def record_resume(
+    connection: sqlite3.Connection, attempt: Attempt, snapshot: int, *, now: int, epoch: int | None
+) -> None:
+    """Note which snapshot was put back before this attempt's command started."""
+    connection.execute(
+        "UPDATE attempts SET resumed_from = ? WHERE job_id = ? AND number = ?",
+        (snapshot, attempt.job_id, attempt.number),
+    )
+    events.append(
+        connection, now, "attempt", f"resumes from snapshot {snapshot}", epoch=epoch, job_id=attempt.job_id,
+        attempt=attempt.number, worker_id=attempt.worker_id,
+    )  # fmt: skip
+
+
+def request_cancel(
+    connection: sqlite3.Connection, job_ids: Iterable[int], now: int, user: str
+) -> list[tuple[int, str]]:
+    """Cancel pending jobs at once and ask the engine to cancel running ones.
+
+    Returns what became of each: `cancelled`, `cancelling`, or the final state that it already had.
+    """
+    return [(job_id, _cancel_one(connection, job_id, now, user)) for job_id in job_ids]
+
+
+def _cancel_one(connection: sqlite3.Connection, job_id: int, now: int, user: str) -> str:
+    job = get(connection, job_id)
+    if job is None:
+        raise LookupError(f"there is no job j{job_id}")
+    if job.state == JobState.PENDING:
+        connection.execute(
+            "UPDATE jobs SET state = 'cancelled', finished_at = ?, cause = 'cancelled', cancel_requested_at = NULL"
+            " WHERE id = ?",
+            (now, job_id),
+        )
+        events.append(
+            connection, now, "job", f"cancelled by {user}", job_id=job_id, from_state=JobState.PENDING,
+            to_state=JobState.CANCELLED, cause=Cause.CANCELLED,
+        )  # fmt: skip
+        return "cancelled"
+    if job.state != JobState.RUNNING:
+        return job.state.value
+    if job.cancel_requested_at is None:
+        connection.execute("UPDATE jobs SET cancel_requested_at = ? WHERE id = ?", (now, job_id))
+        events.append(connection, now, "request", f"cancel asked by {user}", job_id=job_id, attempt=job.attempt)
+    return "cancelling"
+
+
+def cancelling(connection: sqlite3.Connection) -> list[Job]:
+    """Jobs that a user wants cancelled and that have not ended yet."""
+    found = connection.execute("SELECT * FROM jobs WHERE cancel_requested_at IS NOT NULL")
+    return [rows.job(row) for row in found]
+
+
+def cancel_requeued(connection: sqlite3.Connection, job_id: int, *, now: int, epoch: int | None) -> None:
+    """Finish a cancellation whose job was put back to `pending` in the meantime."""
+    changed = connection.execute(
+        "UPDATE jobs SET state = 'cancelled', finished_at = ?, cause = 'cancelled', cancel_requested_at = NULL"
+        " WHERE id = ? AND state = 'pending' AND cancel_requested_at IS NOT NULL RETURNING id",
+        (now, job_id),
+    ).fetchall()
+    if changed:
+        events.append(
+            connection, now, "job", epoch=epoch, job_id=job_id, from_state=JobState.PENDING,
+            to_state=JobState.CANCELLED, cause=Cause.CANCELLED,
+        )  # fmt: skip
+
+
+def retry(connection: sqlite3.Connection, job_id: int, now: int, user: str) -> bool:
+    """Put a finished job back to `pending`; False when it is pending or running already."""
+    job = get(connection, job_id)
+    if job is None:
+        raise LookupError(f"there is no job j{job_id}")
+    if job.state in {JobState.PENDING, JobState.RUNNING}:
+        return False
+    check_transition(JOB_TRANSITIONS, job.state, JobState.PENDING)
+    connection.execute(
+        "UPDATE jobs SET state = 'pending', faults = 0, not_before = NULL, worker_id = NULL, finished_at = NULL,"
+        " exit_code = NULL, cause = NULL, error = NULL, cancel_requested_at = NULL WHERE id = ?",
+        (job_id,),
+    )
+    events.append(
+        connection, now, "job", f"retried by {user}", job_id=job_id, from_state=job.state, to_state=JobState.PENDING
+    )
+    return True
+
+
+def set_priority(connection: sqlite3.Connection, job_id: int, priority: int, now: int, user: str) -> None:
+    """Change a job's priority."""
+    changed = connection.execute(
+        "UPDATE jobs SET priority = ? WHERE id = ? RETURNING id", (priority, job_id)
+    ).fetchall()
+    if not changed:
+        raise LookupError(f"there is no job j{job_id}")
+    events.append(connection, now, "request", f"priority {priority} set by {user}", job_id=job_id)

@@ -1,0 +1,197 @@
+"""The schema of the main database, as forward migrations by number (`PRAGMA user_version`).
+
+Money is integer micro-dollars, time integer UTC milliseconds. A migration that has been released is never changed.
+"""
+
+from __future__ import annotations
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE meta (
+        key   TEXT PRIMARY KEY,
+        value TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE engine (                          -- one row: the engine of this home, running or last seen
+        id           INTEGER PRIMARY KEY CHECK (id = 1),
+        epoch        INTEGER NOT NULL,             -- rises with each engine; an older one may write nothing
+        pid          INTEGER NOT NULL,
+        mode         TEXT NOT NULL,                -- screen | autopilot | pipeline
+        started_at   INTEGER NOT NULL,
+        heartbeat_at INTEGER NOT NULL,
+        stopped_at   INTEGER,
+        cap          INTEGER NOT NULL,             -- micro-dollars per hour
+        max_workers  INTEGER NOT NULL,
+        note         TEXT NOT NULL DEFAULT ''      -- what it is doing, in words, or why it stopped
+    ) STRICT;
+
+    CREATE TABLE jobs (
+        id              INTEGER PRIMARY KEY,
+        name            TEXT NOT NULL,
+        state           TEXT NOT NULL CHECK (state IN ('pending', 'running', 'done', 'failed', 'cancelled')),
+        priority        INTEGER NOT NULL CHECK (priority BETWEEN 1 AND 10),
+        group_key       TEXT NOT NULL,             -- model.offers.Need.key
+        command         TEXT,
+        argv            TEXT NOT NULL,             -- JSON list
+        image           TEXT NOT NULL,
+        gpu_type        TEXT,
+        gpu_count       INTEGER NOT NULL,
+        max_price       INTEGER,
+        max_runtime_sec INTEGER,
+        env             TEXT NOT NULL,             -- JSON object, without secrets
+        secret_names    TEXT NOT NULL,             -- JSON list; the values are in the home's secrets directory
+        params          TEXT NOT NULL,             -- JSON object
+        workdir         TEXT,
+        checkpoint_dir  TEXT,
+        project         TEXT,
+        provider        TEXT,
+        market          TEXT,
+        retries         INTEGER,
+        user            TEXT NOT NULL,
+        attempt         INTEGER NOT NULL DEFAULT 0,
+        faults          INTEGER NOT NULL DEFAULT 0,
+        not_before      INTEGER,
+        cancel_requested_at INTEGER,
+        worker_id       INTEGER REFERENCES workers (id),
+        submitted_at    INTEGER NOT NULL,
+        started_at      INTEGER,
+        finished_at     INTEGER,
+        exit_code       INTEGER,
+        cause           TEXT,
+        error           TEXT,
+        cost            INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE INDEX jobs_in_order ON jobs (state, priority, id);
+    CREATE INDEX jobs_cancelling ON jobs (id) WHERE cancel_requested_at IS NOT NULL;
+
+    CREATE TABLE workers (
+        id              INTEGER PRIMARY KEY,
+        provider        TEXT NOT NULL,
+        state           TEXT NOT NULL CHECK (state IN
+                            ('ordering', 'booting', 'idle', 'busy', 'releasing', 'released', 'lost')),
+        token           TEXT NOT NULL UNIQUE,
+        order_id        TEXT,
+        server_id       TEXT NOT NULL,
+        owner           TEXT,
+        gpu_type        TEXT,
+        gpu_count       INTEGER NOT NULL,
+        image           TEXT,
+        market          TEXT NOT NULL,
+        rate            INTEGER NOT NULL,          -- micro-dollars per hour, fees included
+        terms           TEXT NOT NULL,             -- JSON object of model.money.Terms
+        quote           TEXT NOT NULL,
+        group_key       TEXT NOT NULL,
+        host            TEXT,
+        port            INTEGER,
+        ssh_user        TEXT,
+        key_file        TEXT,
+        host_key        TEXT,
+        outcome         TEXT,                      -- of the create call, while ordering
+        known_orders    TEXT NOT NULL,             -- JSON list: order ids listed before the call
+        absences        INTEGER NOT NULL DEFAULT 0,
+        created_at      INTEGER NOT NULL,          -- the intent
+        call_ended_at   INTEGER,
+        held_from       INTEGER,                   -- since when it costs
+        idle_since      INTEGER,
+        contact_at      INTEGER,                   -- last successful SSH contact
+        release_asked   INTEGER NOT NULL DEFAULT 0,
+        release_next_at INTEGER,
+        ended_at        INTEGER,
+        job_id          INTEGER REFERENCES jobs (id),
+        attempt         INTEGER,
+        cost            INTEGER NOT NULL DEFAULT 0,
+        billed          INTEGER NOT NULL DEFAULT 0,
+        cause           TEXT,
+        reason          TEXT NOT NULL,             -- why it was rented
+        why             TEXT NOT NULL DEFAULT ''   -- why it is still up, or what it waits for
+    ) STRICT;
+    CREATE INDEX workers_live ON workers (state) WHERE state NOT IN ('released', 'lost');
+    CREATE UNIQUE INDEX one_worker_an_order ON workers (provider, order_id)
+        WHERE order_id IS NOT NULL AND state NOT IN ('released', 'lost');
+
+    CREATE TABLE attempts (
+        job_id       INTEGER NOT NULL REFERENCES jobs (id),
+        number       INTEGER NOT NULL,
+        worker_id    INTEGER NOT NULL REFERENCES workers (id),
+        state        TEXT NOT NULL CHECK (state IN ('assigned', 'staging', 'running', 'saving', 'ended')),
+        assigned_at  INTEGER NOT NULL,
+        started_at   INTEGER,
+        ended_at     INTEGER,
+        cause        TEXT,
+        exit_code    INTEGER,
+        output_bytes INTEGER NOT NULL DEFAULT 0,
+        resumed_from INTEGER,                      -- number of the snapshot that was put back
+        PRIMARY KEY (job_id, number)
+    ) STRICT, WITHOUT ROWID;
+    CREATE UNIQUE INDEX one_live_attempt_a_job ON attempts (job_id) WHERE state <> 'ended';
+    CREATE UNIQUE INDEX one_live_attempt_a_worker ON attempts (worker_id) WHERE state <> 'ended';
+
+    CREATE TABLE spans (                           -- which worker did what when, and what that cost
+        id         INTEGER PRIMARY KEY,
+        worker_id  INTEGER NOT NULL REFERENCES workers (id),
+        kind       TEXT NOT NULL CHECK (kind IN ('setup', 'job', 'idle', 'rejected', 'lost')),
+        job_id     INTEGER REFERENCES jobs (id),
+        attempt    INTEGER,
+        started_at INTEGER NOT NULL,
+        ended_at   INTEGER,
+        cost       INTEGER NOT NULL DEFAULT 0
+    ) STRICT;
+    CREATE INDEX spans_of_worker ON spans (worker_id, started_at);
+    CREATE INDEX spans_of_job ON spans (job_id) WHERE job_id IS NOT NULL;
+
+    CREATE TABLE ledger (                          -- append-only: how each worker's cost grew
+        id        INTEGER PRIMARY KEY,
+        at        INTEGER NOT NULL,
+        worker_id INTEGER NOT NULL REFERENCES workers (id),
+        amount    INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX ledger_by_time ON ledger (at, amount);
+
+    CREATE TABLE snapshots (
+        job_id  INTEGER NOT NULL REFERENCES jobs (id),
+        number  INTEGER NOT NULL,
+        attempt INTEGER NOT NULL,
+        at      INTEGER NOT NULL,
+        files   INTEGER NOT NULL,
+        bytes   INTEGER NOT NULL,
+        pruned_at INTEGER,
+        PRIMARY KEY (job_id, number)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE events (                          -- the audit log: every transition with its cause
+        id         INTEGER PRIMARY KEY,
+        at         INTEGER NOT NULL,
+        epoch      INTEGER,                        -- the engine that wrote it; NULL: a user's command
+        kind       TEXT NOT NULL,                  -- job | attempt | worker | engine | request | warning
+        job_id     INTEGER,
+        attempt    INTEGER,
+        worker_id  INTEGER,
+        from_state TEXT,
+        to_state   TEXT,
+        cause      TEXT,
+        detail     TEXT NOT NULL DEFAULT ''
+    ) STRICT;
+    CREATE INDEX events_of_job ON events (job_id, id) WHERE job_id IS NOT NULL;
+    CREATE INDEX events_of_worker ON events (worker_id, id) WHERE worker_id IS NOT NULL;
+
+    CREATE TABLE requests (                        -- what users ask of the engine
+        id      INTEGER PRIMARY KEY,
+        at      INTEGER NOT NULL,
+        kind    TEXT NOT NULL CHECK (kind IN ('stop', 'stop_now', 'scale_up', 'scale_down')),
+        amount  INTEGER,
+        user    TEXT NOT NULL,
+        done_at INTEGER,
+        result  TEXT
+    ) STRICT;
+    CREATE INDEX requests_open ON requests (id) WHERE done_at IS NULL;
+
+    CREATE TABLE group_reasons (                   -- why the pending jobs of a group wait: one sentence a group
+        group_key TEXT PRIMARY KEY,
+        at        INTEGER NOT NULL,
+        code      TEXT NOT NULL,
+        reason    TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    """,
+)
+
+SCHEMA_VERSION = len(MIGRATIONS)

@@ -1,0 +1,85 @@
+"""What each worker did when, and what that cost: the timeline of the fleet and the books, in one table.
+
+A worker's cost is split over its spans in proportion to their time, without remainder (`model.money.split`).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+from gpuscale_tui.model.money import split
+
+
+def begin(
+    connection: sqlite3.Connection,
+    worker_id: int,
+    kind: str,
+    now: int,
+    *,
+    job_id: int | None = None,
+    attempt: int | None = None,
+) -> None:
+    """End the worker's open span, if any, and begin the next one."""
+    finish(connection, worker_id, now)
+    connection.execute(
+        "INSERT INTO spans (worker_id, kind, job_id, attempt, started_at) VALUES (?, ?, ?, ?, ?)",
+        (worker_id, kind, job_id, attempt, now),
+    )
+
+
+def finish(connection: sqlite3.Connection, worker_id: int, now: int) -> None:
+    """End the worker's open span."""
+    connection.execute(
+        "UPDATE spans SET ended_at = max(?, started_at) WHERE worker_id = ? AND ended_at IS NULL", (now, worker_id)
+    )
+
+
+def relabel(connection: sqlite3.Connection, worker_id: int, kind: str) -> None:
+    """Book everything that no job held to another kind: a machine that was rejected was never set up."""
+    connection.execute("UPDATE spans SET kind = ? WHERE worker_id = ? AND job_id IS NULL", (kind, worker_id))
+
+
+def mark_lost(connection: sqlite3.Connection, job_id: int, attempt: int, saved_at: int | None) -> None:
+    """Book the time of an attempt after its last snapshot as lost; without a snapshot all of it."""
+    for row in connection.execute(
+        "SELECT * FROM spans WHERE job_id = ? AND attempt = ? AND kind = 'job'", (job_id, attempt)
+    ).fetchall():
+        if saved_at is None or saved_at <= row["started_at"]:
+            connection.execute("UPDATE spans SET kind = 'lost' WHERE id = ?", (row["id"],))
+        elif row["ended_at"] is not None and saved_at < row["ended_at"]:
+            connection.execute("UPDATE spans SET ended_at = ? WHERE id = ?", (saved_at, row["id"]))
+            connection.execute(
+                "INSERT INTO spans (worker_id, kind, job_id, attempt, started_at, ended_at)"
+                " VALUES (?, 'lost', ?, ?, ?, ?)",
+                (row["worker_id"], job_id, attempt, saved_at, row["ended_at"]),
+            )
+
+
+def book(connection: sqlite3.Connection, worker_id: int, total: int, now: int, *, billed: bool) -> None:
+    """Set what a worker has cost so far (micro-dollars) and split it over its spans and jobs."""
+    row = connection.execute("SELECT cost, billed, ended_at FROM workers WHERE id = ?", (worker_id,)).fetchone()
+    if row["cost"] == total and bool(row["billed"]) == billed and total == 0:
+        return
+    connection.execute("UPDATE workers SET cost = ?, billed = ? WHERE id = ?", (total, int(billed), worker_id))
+    if total != row["cost"]:
+        connection.execute(
+            "INSERT INTO ledger (at, worker_id, amount) VALUES (?, ?, ?)", (now, worker_id, total - row["cost"])
+        )
+    _split_over_spans(connection, worker_id, total, now)
+
+
+def _split_over_spans(connection: sqlite3.Connection, worker_id: int, total: int, now: int) -> None:
+    spans = connection.execute(
+        "SELECT id, job_id, cost, max(0, coalesce(ended_at, ?) - started_at) AS held FROM spans"
+        " WHERE worker_id = ? ORDER BY started_at, id",
+        (now, worker_id),
+    ).fetchall()
+    if not spans:
+        return
+    shares = split(total, [span["held"] for span in spans])
+    changed = [(share, span) for share, span in zip(shares, spans, strict=True) if share != span["cost"]]
+    connection.executemany("UPDATE spans SET cost = ? WHERE id = ?", [(share, span["id"]) for share, span in changed])
+    connection.executemany(
+        "UPDATE jobs SET cost = (SELECT coalesce(sum(cost), 0) FROM spans WHERE job_id = jobs.id) WHERE id = ?",
+        [(job_id,) for job_id in sorted({span["job_id"] for _, span in changed if span["job_id"] is not None})],
+    )

@@ -1,0 +1,260 @@
+"""What happens to workers: each function is one command, run inside one transaction."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gpuscale_tui.model.machines import Endpoint
+from gpuscale_tui.model.money import format_usd
+from gpuscale_tui.model.offers import Need, Offer
+from gpuscale_tui.model.states import WORKER_TRANSITIONS, Cause, OrderOutcome, WorkerState, check_transition
+from gpuscale_tui.model.workers import Worker
+from gpuscale_tui.store import events, rows, spans
+
+LIVE = "state NOT IN ('released', 'lost')"
+
+
+@dataclass(frozen=True, slots=True)
+class CapReached:
+    """An intent that was not written: the cap or the number of machines would have been exceeded."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """What is about to be rented, why, and under which limits (micro-dollars per hour, number of machines)."""
+
+    token: str
+    offer: Offer
+    need: Need
+    reason: str
+    known_orders: frozenset[str]
+    cap: int
+    max_workers: int
+
+
+def get(connection: sqlite3.Connection, worker_id: int) -> Worker | None:
+    """One worker."""
+    row = connection.execute("SELECT * FROM workers WHERE id = ?", (worker_id,)).fetchone()
+    return rows.worker(row) if row else None
+
+
+def live(connection: sqlite3.Connection) -> list[Worker]:
+    """Every worker that may cost money, oldest first."""
+    return [rows.worker(row) for row in connection.execute(f"SELECT * FROM workers WHERE {LIVE} ORDER BY id")]
+
+
+def committed_rate(connection: sqlite3.Connection) -> int:
+    """Micro-dollars per hour, worst case, of everything that is not confirmed released."""
+    return int(connection.execute(f"SELECT coalesce(sum(rate), 0) FROM workers WHERE {LIVE}").fetchone()[0])
+
+
+def write_intent(connection: sqlite3.Connection, intent: Intent, *, now: int, epoch: int | None) -> Worker | CapReached:
+    """Reserve the price of one more machine and note the intent to rent it, unless that would exceed a limit.
+
+    The test and the reservation are one transaction: no two intents can both see room for one.
+    """
+    committed = committed_rate(connection)
+    count = int(connection.execute(f"SELECT count(*) FROM workers WHERE {LIVE}").fetchone()[0])
+    if committed + intent.offer.rate > intent.cap:
+        return CapReached(
+            f"{format_usd(committed)}/h of the cap of {format_usd(intent.cap)}/h are committed; this machine would need "
+            f"{format_usd(committed + intent.offer.rate - intent.cap)}/h more"
+        )
+    if count >= intent.max_workers:
+        return CapReached(f"{count} machines are rented, max_workers is {intent.max_workers}")
+    offer = intent.offer
+    worker_id = connection.execute(
+        "INSERT INTO workers (provider, state, token, server_id, owner, gpu_type, gpu_count, image, market, rate, terms,"
+        " quote, group_key, outcome, known_orders, created_at, reason, why)"
+        " VALUES (?, 'ordering', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'in_flight', ?, ?, ?, ?) RETURNING id",
+        (offer.provider, intent.token, offer.server_id, offer.owner, offer.gpu_type, offer.gpu_count,
+         None if offer.any_image else intent.need.image, offer.market, offer.rate, rows.terms_json(offer.terms),
+         offer.quote, intent.need.key, json.dumps(sorted(intent.known_orders)), now, intent.reason, intent.reason),
+    ).fetchall()[0][0]  # fmt: skip
+    events.append(
+        connection, now, "worker", intent.reason, epoch=epoch, worker_id=worker_id, to_state=WorkerState.ORDERING
+    )
+    return _must(get(connection, worker_id))
+
+
+def _must(worker: Worker | None) -> Worker:
+    if worker is None:
+        raise LookupError("the worker does not exist")
+    return worker
+
+
+def _move(
+    connection: sqlite3.Connection,
+    worker_id: int,
+    to: WorkerState,
+    *,
+    now: int,
+    epoch: int | None,
+    cause: Cause | None = None,
+    detail: str = "",
+) -> Worker:
+    """Change a worker's state and append the event; the caller sets the other columns. Raises IllegalTransition."""
+    worker = _must(get(connection, worker_id))
+    check_transition(WORKER_TRANSITIONS, worker.state, to)
+    connection.execute("UPDATE workers SET state = ? WHERE id = ?", (to, worker_id))
+    events.append(
+        connection, now, "worker", detail, epoch=epoch, worker_id=worker_id, job_id=worker.job_id,
+        attempt=worker.attempt, from_state=worker.state, to_state=to, cause=cause,
+    )  # fmt: skip
+    return worker
+
+
+def record_outcome(
+    connection: sqlite3.Connection, worker_id: int, outcome: OrderOutcome, detail: str, *, now: int, epoch: int | None
+) -> None:
+    """Note what came of the create call of a worker that is still `ordering`; its price stays reserved."""
+    changed = connection.execute(
+        "UPDATE workers SET outcome = ?, call_ended_at = ?, absences = 0, why = ?"
+        " WHERE id = ? AND state = 'ordering' RETURNING id",
+        (outcome, now, detail, worker_id),
+    ).fetchall()
+    if changed:
+        events.append(connection, now, "worker", f"order {outcome}: {detail}", epoch=epoch, worker_id=worker_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """An order found in the provider's listing that is certainly the one that a worker asked for."""
+
+    order_id: str
+    held_from: int
+    endpoint: Endpoint | None
+
+
+def adopt(connection: sqlite3.Connection, worker_id: int, adoption: Adoption, *, now: int, epoch: int | None) -> None:
+    """The order exists: from now on the worker boots and costs."""
+    _move(connection, worker_id, WorkerState.BOOTING, now=now, epoch=epoch, detail=f"order {adoption.order_id} exists")
+    connection.execute(
+        "UPDATE workers SET order_id = ?, held_from = ?, absences = 0, outcome = NULL, why = 'boots' WHERE id = ?",
+        (adoption.order_id, adoption.held_from, worker_id),
+    )
+    spans.begin(connection, worker_id, "setup", adoption.held_from)
+    if adoption.endpoint is not None:
+        set_endpoint(connection, worker_id, adoption.endpoint)
+
+
+def refuse(
+    connection: sqlite3.Connection, worker_id: int, detail: str, cause: Cause, *, now: int, epoch: int | None
+) -> None:
+    """It is certain that no order came of the intent: the reservation ends."""
+    _move(connection, worker_id, WorkerState.RELEASED, now=now, epoch=epoch, cause=cause, detail=detail)
+    connection.execute(
+        "UPDATE workers SET ended_at = ?, outcome = NULL, cause = ?, why = ? WHERE id = ?",
+        (now, cause, detail, worker_id),
+    )
+
+
+def set_endpoint(connection: sqlite3.Connection, worker_id: int, endpoint: Endpoint) -> None:
+    """Note where the worker is reached; a pinned host key is kept unless the endpoint brings one."""
+    connection.execute(
+        "UPDATE workers SET host = ?, port = ?, ssh_user = ?, key_file = ?, host_key = coalesce(?, host_key)"
+        " WHERE id = ?",
+        (endpoint.host, endpoint.port, endpoint.user, endpoint.key_file, endpoint.host_key, worker_id),
+    )
+
+
+def became_ready(connection: sqlite3.Connection, worker_id: int, host_key: str, *, now: int, epoch: int | None) -> None:
+    """SSH answers and the machine passed its checks: it can take work."""
+    _move(connection, worker_id, WorkerState.IDLE, now=now, epoch=epoch, detail="ready")
+    connection.execute(
+        "UPDATE workers SET host_key = ?, idle_since = ?, contact_at = ?, why = 'ready for work' WHERE id = ?",
+        (host_key, now, now, worker_id),
+    )
+    spans.begin(connection, worker_id, "idle", now)
+
+
+def contacted(connection: sqlite3.Connection, worker_id: int, now: int) -> None:
+    """SSH answered just now."""
+    connection.execute("UPDATE workers SET contact_at = ? WHERE id = ?", (now, worker_id))
+
+
+def begin_release(
+    connection: sqlite3.Connection,
+    worker_id: int,
+    reason: str,
+    *,
+    cause: Cause | None = None,
+    now: int,
+    epoch: int | None,
+) -> bool:
+    """Decide to give a worker back; False when that is decided or done already.
+
+    A worker that never became ready is booked as rejected. One whose order is not known yet is given back too: the
+    reconciler finds the order first.
+    """
+    worker = _must(get(connection, worker_id))
+    if worker.state in {WorkerState.RELEASING, WorkerState.RELEASED, WorkerState.LOST}:
+        return False
+    _move(connection, worker_id, WorkerState.RELEASING, now=now, epoch=epoch, cause=cause, detail=reason)
+    connection.execute(
+        "UPDATE workers SET why = ?, cause = ?, absences = 0, release_next_at = ?, idle_since = NULL WHERE id = ?",
+        (reason, cause, now, worker_id),
+    )
+    if worker.state == WorkerState.BOOTING:
+        spans.relabel(connection, worker_id, "rejected")
+    return True
+
+
+def release_asked(
+    connection: sqlite3.Connection, worker_id: int, detail: str, next_at: int, *, now: int, epoch: int | None
+) -> None:
+    """Note one call to give the worker back and when to ask again unless it is confirmed gone by then."""
+    connection.execute(
+        "UPDATE workers SET release_asked = release_asked + 1, release_next_at = ? WHERE id = ?", (next_at, worker_id)
+    )
+    events.append(connection, now, "worker", detail, epoch=epoch, worker_id=worker_id)
+
+
+def seen(connection: sqlite3.Connection, worker_id: int) -> None:
+    """A complete listing has this worker's order."""
+    connection.execute("UPDATE workers SET absences = 0 WHERE id = ? AND absences > 0", (worker_id,))
+
+
+def absent(connection: sqlite3.Connection, worker_id: int) -> int:
+    """A complete listing lacks this worker's order; returns how many in a row have."""
+    row = connection.execute(
+        "UPDATE workers SET absences = absences + 1 WHERE id = ? RETURNING absences", (worker_id,)
+    ).fetchall()
+    return int(row[0][0])
+
+
+def confirm_gone(
+    connection: sqlite3.Connection, worker_id: int, detail: str, *, cause: Cause | None, now: int, epoch: int | None
+) -> Worker:
+    """The provider has confirmed that the machine is gone: `releasing` becomes `released`, everything else `lost`."""
+    worker = _must(get(connection, worker_id))
+    to = WorkerState.RELEASED if worker.state == WorkerState.RELEASING else WorkerState.LOST
+    _move(connection, worker_id, to, now=now, epoch=epoch, cause=cause, detail=detail)
+    connection.execute(
+        "UPDATE workers SET ended_at = ?, idle_since = NULL, cause = coalesce(cause, ?), why = ? WHERE id = ?",
+        (now, cause, detail, worker_id),
+    )
+    spans.finish(connection, worker_id, now)
+    return worker
+
+
+def explain(connection: sqlite3.Connection, sentences: Iterable[tuple[int, str]]) -> None:
+    """Set why each worker is still up; unchanged sentences cost nothing."""
+    connection.executemany(
+        "UPDATE workers SET why = ? WHERE id = ? AND why <> ?", [(why, worker, why) for worker, why in sentences]
+    )
+
+
+def recently_failed_servers(connection: sqlite3.Connection, since: int) -> dict[tuple[str, str], str]:
+    """Servers (provider, server id) that refused us, never came up or were lost since then, with what happened."""
+    found = connection.execute(
+        "SELECT provider, server_id, why FROM workers WHERE ended_at >= ? AND cause IN ('host_fault', 'preempted')"
+        " ORDER BY ended_at",
+        (since,),
+    )
+    return {(row["provider"], row["server_id"]): row["why"] for row in found}

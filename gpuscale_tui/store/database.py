@@ -39,8 +39,8 @@ def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
         ) from error
     except sqlite3.DatabaseError as error:
         raise StoreError(
-            f"{path}: this is no intact gpuscale database ({error}). It was left as it is: restore it from a backup, or "
-            f"move it away to begin anew (machines still rented then show up as not ours: give them back by hand)"
+            f"{path}: this is no intact gpuscale database ({error}). It was left as it is: restore it from a backup, "
+            f"or move it away to begin anew (machines still rented then show up as not ours: give them back by hand)"
         ) from error
 
 

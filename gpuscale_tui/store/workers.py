@@ -62,15 +62,15 @@ def write_intent(connection: sqlite3.Connection, intent: Intent, *, now: int, ep
     count = int(connection.execute(f"SELECT count(*) FROM workers WHERE {LIVE}").fetchone()[0])
     if committed + intent.offer.rate > intent.cap:
         return CapReached(
-            f"{format_usd(committed)}/h of the cap of {format_usd(intent.cap)}/h are committed; this machine would need "
-            f"{format_usd(committed + intent.offer.rate - intent.cap)}/h more"
+            f"{format_usd(committed)}/h of the cap of {format_usd(intent.cap)}/h are committed; this machine would"
+            f" need {format_usd(committed + intent.offer.rate - intent.cap)}/h more"
         )
     if count >= intent.max_workers:
         return CapReached(f"{count} machines are rented, max_workers is {intent.max_workers}")
     offer = intent.offer
     worker_id = connection.execute(
-        "INSERT INTO workers (provider, state, token, server_id, owner, gpu_type, gpu_count, image, market, rate, terms,"
-        " quote, group_key, outcome, known_orders, created_at, reason, why)"
+        "INSERT INTO workers (provider, state, token, server_id, owner, gpu_type, gpu_count, image, market, rate,"
+        " terms, quote, group_key, outcome, known_orders, created_at, reason, why)"
         " VALUES (?, 'ordering', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'in_flight', ?, ?, ?, ?) RETURNING id",
         (offer.provider, intent.token, offer.server_id, offer.owner, offer.gpu_type, offer.gpu_count,
          None if offer.any_image else intent.need.image, offer.market, offer.rate, rows.terms_json(offer.terms),
@@ -132,10 +132,15 @@ class Adoption:
 
 
 def adopt(connection: sqlite3.Connection, worker_id: int, adoption: Adoption, *, now: int, epoch: int | None) -> None:
-    """The order exists: from now on the worker boots and costs."""
-    _move(connection, worker_id, WorkerState.BOOTING, now=now, epoch=epoch, detail=f"order {adoption.order_id} exists")
+    """The order exists: from now on the worker boots and costs. One that is `releasing` already stays so."""
+    detail = f"order {adoption.order_id} exists"
+    if _must(get(connection, worker_id)).state == WorkerState.RELEASING:
+        events.append(connection, now, "worker", detail, epoch=epoch, worker_id=worker_id)
+    else:
+        _move(connection, worker_id, WorkerState.BOOTING, now=now, epoch=epoch, detail=detail)
+        connection.execute("UPDATE workers SET why = 'boots' WHERE id = ?", (worker_id,))
     connection.execute(
-        "UPDATE workers SET order_id = ?, held_from = ?, absences = 0, outcome = NULL, why = 'boots' WHERE id = ?",
+        "UPDATE workers SET order_id = ?, held_from = ?, absences = 0, outcome = NULL WHERE id = ?",
         (adoption.order_id, adoption.held_from, worker_id),
     )
     spans.begin(connection, worker_id, "setup", adoption.held_from)

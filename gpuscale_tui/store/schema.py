@@ -177,13 +177,27 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE requests (                        -- what users ask of the engine
         id      INTEGER PRIMARY KEY,
         at      INTEGER NOT NULL,
-        kind    TEXT NOT NULL CHECK (kind IN ('stop', 'stop_now', 'scale_up', 'scale_down')),
-        amount  INTEGER,
+        kind    TEXT NOT NULL CHECK (kind IN ('stop', 'stop_now', 'scale_up', 'scale_down', 'release')),
+        amount  INTEGER,                           -- machines to rent or give back; the worker of a release
         user    TEXT NOT NULL,
         done_at INTEGER,
         result  TEXT
     ) STRICT;
     CREATE INDEX requests_open ON requests (id) WHERE done_at IS NULL;
+
+    CREATE TABLE offers (                          -- the newest reading of each provider's market
+        provider    TEXT NOT NULL,
+        server_id   TEXT NOT NULL,
+        market      TEXT NOT NULL,
+        gpu_type    TEXT,
+        gpu_count   INTEGER NOT NULL,
+        rate        INTEGER NOT NULL,              -- micro-dollars per hour, fees included
+        reliability REAL,
+        country     TEXT,
+        verdict     TEXT NOT NULL DEFAULT '',      -- why it would not be rented, empty where it would
+        read_at     INTEGER NOT NULL,
+        PRIMARY KEY (provider, server_id, market)
+    ) STRICT, WITHOUT ROWID;
 
     CREATE TABLE group_reasons (                   -- why the pending jobs of a group wait: one sentence a group
         group_key TEXT PRIMARY KEY,

@@ -1,0 +1,104 @@
+"""The one command surface: everything that the screen, the verbs and the Python API can do.
+
+Each command is a plain function of the store's connection, to be run by `Database.write` or `AsyncDatabase.write`. It
+changes the store only; a running engine notices (sooner when `engine.doorbell.ring` follows) and acts. `user` is who
+asks, `now` UTC ms. Raises NotFound, FieldError or Refused.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from gpuscale_tui.model.errors import FieldError, NotFound, Refused
+from gpuscale_tui.model.jobs import JobSpec, job_label, worker_label
+from gpuscale_tui.model.money import format_usd, parse_usd
+from gpuscale_tui.model.settings import Settings
+from gpuscale_tui.model.states import LIVE_WORKER_STATES
+from gpuscale_tui.store import engines, jobs, market, workers
+from gpuscale_tui.store.home import Home
+from gpuscale_tui.store.secrets import write_job_secrets
+
+
+def submit(connection: sqlite3.Connection, home: Home, specs: Sequence[JobSpec], *, now: int) -> list[int]:
+    """Submit jobs, all or none; returns their ids in the order given. Values of secrets go to 0600 files only."""
+    ids = jobs.insert(connection, specs, now)
+    for job_id, spec in zip(ids, specs, strict=True):
+        if spec.secret_env:
+            write_job_secrets(home, job_id, spec.secret_env)
+    return ids
+
+
+def cancel(connection: sqlite3.Connection, job_ids: Sequence[int], *, user: str, now: int) -> list[tuple[int, str]]:
+    """Cancel jobs: pending ones at once (`cancelled`), running ones after a save (`cancelling`), final ones stay."""
+    _must_exist(connection, job_ids)
+    return jobs.request_cancel(connection, job_ids, now, user)
+
+
+def retry(connection: sqlite3.Connection, job_ids: Sequence[int], *, user: str, now: int) -> list[tuple[int, bool]]:
+    """Put finished jobs back in the queue; False for one that is pending or running anyway."""
+    _must_exist(connection, job_ids)
+    return [(job_id, jobs.retry(connection, job_id, now, user)) for job_id in job_ids]
+
+
+def set_priority(connection: sqlite3.Connection, job_id: int, priority: int, *, user: str, now: int) -> None:
+    """Change a job's priority, 1 (first) to 10 (last)."""
+    if not 1 <= priority <= 10:
+        raise FieldError("priority", priority, "1 (first) to 10 (last)")
+    _must_exist(connection, [job_id])
+    jobs.set_priority(connection, job_id, priority, now, user)
+
+
+def release(connection: sqlite3.Connection, worker_id: int, *, user: str, now: int) -> None:
+    """Ask for a worker to be given back; a job on it is saved, stopped and put back in the queue."""
+    worker = workers.get(connection, worker_id)
+    if worker is None:
+        raise NotFound(f"there is no worker {worker_label(worker_id)}; `gpuscale workers` lists them")
+    if worker.state not in LIVE_WORKER_STATES:
+        raise Refused(f"{worker_label(worker_id)} is {worker.state} already")
+    engines.ask(connection, "release", worker_id, user=user, now=now)
+
+
+def scale_up(connection: sqlite3.Connection, amount: int, settings: Settings, *, user: str, now: int) -> None:
+    """Ask for `amount` more machines of the settings' GPU type and image, within max_workers and the cap."""
+    live = workers.live(connection)
+    limit = settings.scaler.max_workers
+    if len(live) + amount > limit:
+        raise Refused(
+            f"{len(live)} machines are rented and max_workers is {limit}: at most {max(0, limit - len(live))} more"
+        )
+    cap = parse_usd(settings.scaler.max_hourly_budget)
+    committed = workers.committed_rate(connection)
+    price = cheapest_price(connection, settings)
+    if committed + amount * price > cap:
+        raise Refused(
+            f"{format_usd(committed)}/h of the cap of {format_usd(cap)}/h are committed and {amount} more would need at"
+            f" least {format_usd(amount * price)}/h: raise max_hourly_budget or ask for fewer"
+        )
+    engines.ask(connection, "scale_up", amount, user=user, now=now)
+
+
+def cheapest_price(connection: sqlite3.Connection, settings: Settings) -> int:
+    """Micro-dollars per hour of the cheapest known offer of the settings' GPU type, else the settings' price limit."""
+    wanted = settings.scaler.gpu_type
+    known = [row.rate for row in market.offers(connection, None if wanted == "none" else wanted) if not row.verdict]
+    return min(known, default=parse_usd(settings.scaler.max_price_per_gpu))
+
+
+def scale_down(connection: sqlite3.Connection, amount: int, *, user: str, now: int) -> None:
+    """Ask for `amount` machines to be given back: idle ones first, the dearest first."""
+    live = len(workers.live(connection))
+    if amount > live:
+        raise Refused(f"only {live} machines are rented")
+    engines.ask(connection, "scale_down", amount, user=user, now=now)
+
+
+def stop(connection: sqlite3.Connection, *, at_once: bool, user: str, now: int) -> None:
+    """Ask the engine to end: after what runs has finished, or at once after saving and giving everything back."""
+    engines.ask(connection, "stop_now" if at_once else "stop", None, user=user, now=now)
+
+
+def _must_exist(connection: sqlite3.Connection, job_ids: Sequence[int]) -> None:
+    for job_id in job_ids:
+        if jobs.get(connection, job_id) is None:
+            raise NotFound(f"there is no job {job_label(job_id)}; `gpuscale queue` lists them")

@@ -1,0 +1,133 @@
+"""What the sandbox does of its own accord, looked at twice a second: expiry, evictions, cut connections, prices."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gpuscale_tui.sandbox.faults import Fault, FaultError, load_file
+from gpuscale_tui.sandbox.orders import Order, OrderBook
+
+TICK_SECONDS = 0.25
+HOUR_MS = 3_600_000
+
+
+@dataclass(slots=True)
+class Ticker:
+    """Runs until cancelled. `faults_file` is read again whenever it changes."""
+
+    book: OrderBook
+    faults_file: Path | None = None
+    _last: dict[str, int] = field(default_factory=dict)
+    _file_seen: tuple[int, int] | None = None
+
+    async def run(self) -> None:
+        """Look at everything, for ever."""
+        while True:
+            self.tick()
+            await self._evict_by_file()
+            await asyncio.sleep(TICK_SECONDS)
+
+    def tick(self) -> None:
+        """One look at everything that does not read a disk but for the small faults file."""
+        self._reload_faults()
+        self._expire()
+        self._evict_by_time()
+        self._drop_connections()
+        self._move_prices()
+
+    def _reload_faults(self) -> None:
+        path, book = self.faults_file, self.book
+        if path is None:
+            return
+        seen = _version(path)
+        if seen == self._file_seen:
+            return
+        self._file_seen = seen
+        try:
+            book.faults.replace_source(load_file(path) if seen else {}, "file")
+            book.history.add("faults_file", faults=sorted(book.faults.active))
+        except (FaultError, OSError) as error:
+            book.history.add("faults_file", error=str(error))
+
+    def _expire(self) -> None:
+        """Orders end at `ct + mrl`, and all of them when the balance is used up (reference sections 2.4 and 10)."""
+        book, now = self.book, self.book.clock()
+        for order in book.live():
+            if now >= order.created + order.server.mrl_hours * HOUR_MS:
+                book.end(order, "expired")
+        if book.live() and book.balance() <= 0:
+            for order in book.live():
+                book.end(order, "balance")
+
+    def _evict_by_time(self) -> None:
+        book, now = self.book, self.book.clock()
+        for order in book.live():
+            fault = book.faults.peek("evict_after", server=order.server.id)
+            due = fault and order.up is not None and now - order.up >= fault.amount * 1000
+            if due and book.faults.strike("evict_after", server=order.server.id):
+                book.evict(order)
+
+    async def _evict_by_file(self) -> None:
+        book, now = self.book, self.book.clock()
+        for order in book.live():
+            fault = book.faults.peek("evict_when_file", server=order.server.id)
+            if not fault or order.up is None or now - order.up < fault.number("min_seconds", 0) * 1000:
+                continue
+            found = await asyncio.to_thread(_has_match, order, fault, now)
+            if found and order.live and book.faults.strike("evict_when_file", server=order.server.id):
+                book.evict(order)
+
+    def _drop_connections(self) -> None:
+        if fault := self._due("ssh_drop"):
+            machines = [order.machine for order in self.book.live()]
+            dropped = sum(machine.drop_connections() for machine in machines)
+            fault.struck += 1
+            self.book.history.add("ssh_drop", connections=dropped)
+
+    def _due(self, name: str) -> Fault | None:
+        """A fault that strikes every VALUE seconds, the first time that long after it was switched on."""
+        fault, now = self.book.faults.peek(name), self.book.clock()
+        if fault is None:
+            return None
+        if now - max(self._last.get(name, 0), fault.since_ms) < fault.amount * 1000:
+            return None
+        self._last[name] = now
+        return self.book.faults.strike(name)
+
+    def _move_prices(self) -> None:
+        fault, now = self.book.faults.peek("price_move"), self.book.clock()
+        if fault is None:
+            return
+        every = fault.number("every", 0) * 1000
+        if fault.struck and (not every or now - self._last.get("price_move", 0) < every):
+            return
+        self._last["price_move"] = now
+        server = int(fault.number("server", 0)) or None
+        fault.struck += 1
+        if server is None or server in self.book.market.servers:
+            self.book.market.move_prices(fault.amount, server)
+            self.book.history.add("price", server=server, factor=fault.amount)
+
+
+def _version(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size
+
+
+def _has_match(order: Order, fault: Fault, now: int) -> bool:
+    """Whether the machine has a non-empty file or directory that matches, old enough. Reads the disk."""
+    directory = order.machine.spec.directory
+    oldest = now / 1000 - fault.number("age", 0)
+    try:
+        return any(_filled(path) and path.stat().st_mtime <= oldest for path in directory.glob(str(fault.value)))
+    except OSError:  # files come and go while we look; the next look is a moment away
+        return False
+
+
+def _filled(path: Path) -> bool:
+    return any(path.iterdir()) if path.is_dir() else path.stat().st_size > 0

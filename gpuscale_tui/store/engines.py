@@ -26,7 +26,10 @@ class EngineRow:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Something a user asks of the engine: stop, stop_now, scale_up or scale_down by `amount`, release of worker `amount`."""
+    """Something a user asks of the engine.
+
+    stop, stop_now, scale_up or scale_down by `amount`, release of worker `amount`.
+    """
 
     id: int
     at: int

@@ -11,7 +11,10 @@ from gpuscale_tui.model.offers import Offer
 
 @dataclass(frozen=True, slots=True)
 class OfferRow:
-    """One offer as last read. `rate` is micro-dollars per hour, fees included; `verdict` says why we would not rent it."""
+    """One offer as last read.
+
+    `rate` is micro-dollars per hour, fees included; `verdict` says why we would not rent it.
+    """
 
     provider: str
     server_id: str

@@ -62,6 +62,7 @@ MIGRATIONS: tuple[str, ...] = (
         cost            INTEGER NOT NULL DEFAULT 0
     ) STRICT;
     CREATE INDEX jobs_in_order ON jobs (state, priority, id);
+    CREATE INDEX jobs_ended ON jobs (state, finished_at, id) WHERE finished_at IS NOT NULL;
     CREATE INDEX jobs_cancelling ON jobs (id) WHERE cancel_requested_at IS NOT NULL;
 
     CREATE TABLE workers (
@@ -106,6 +107,7 @@ MIGRATIONS: tuple[str, ...] = (
         why             TEXT NOT NULL DEFAULT ''   -- why it is still up, or what it waits for
     ) STRICT;
     CREATE INDEX workers_live ON workers (state) WHERE state NOT IN ('released', 'lost');
+    CREATE INDEX workers_ended ON workers (ended_at, id, state) WHERE ended_at IS NOT NULL;
     CREATE UNIQUE INDEX one_worker_an_order ON workers (provider, order_id)
         WHERE order_id IS NOT NULL AND state NOT IN ('released', 'lost');
 

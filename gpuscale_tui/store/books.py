@@ -1,0 +1,152 @@
+"""The books: what the providers charged, for what kind of time, and for whom."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from gpuscale_tui.model.jobs import job_label, worker_label
+from gpuscale_tui.model.money import split
+from gpuscale_tui.store.views import CostKey, CostRow, Costs
+
+DAY_MS = 86_400_000
+NO_JOB = "(no job)"
+NO_VALUE = "(none)"
+
+_KINDS = ("job", "setup", "rejected", "lost", "idle")
+_KEYS: dict[str, str] = {
+    "project": f"CASE WHEN s.job_id IS NULL THEN '{NO_JOB}' ELSE coalesce(j.project, '{NO_VALUE}') END",
+    "user": f"CASE WHEN s.job_id IS NULL THEN '{NO_JOB}' ELSE coalesce(nullif(j.user, ''), '{NO_VALUE}') END",
+    "job": "s.job_id",
+    "gpu": f"coalesce(w.gpu_type, '{NO_VALUE}')",
+    "provider": "w.provider",
+    "worker": "s.worker_id",
+}
+_JOINS: dict[str, str] = {
+    "project": "LEFT JOIN jobs j ON j.id = s.job_id",
+    "user": "LEFT JOIN jobs j ON j.id = s.job_id",
+    "job": "",
+    "gpu": "JOIN workers w ON w.id = s.worker_id",
+    "provider": "JOIN workers w ON w.id = s.worker_id",
+    "worker": "",
+}
+_SINCE = "(:since IS NULL OR s.ended_at IS NULL OR s.ended_at > :since)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """What the spans of one kind and key weigh, in micro-dollars."""
+
+    kind: str
+    key: str
+    weight: int
+
+
+def charged(connection: sqlite3.Connection, since: int | None) -> int:
+    """Micro-dollars that were charged since then (UTC ms), over all workers."""
+    row = connection.execute("SELECT coalesce(sum(amount), 0) FROM ledger WHERE at >= ?", (since or 0,)).fetchone()
+    return int(row[0])
+
+
+def day_start(now: int) -> int:
+    """Midnight UTC of the day of `now`."""
+    return now - now % DAY_MS
+
+
+def month_start(now: int) -> int:
+    """Midnight UTC of the first day of the month of `now`."""
+    first = datetime.fromtimestamp(now / 1000, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return int(first.timestamp() * 1000)
+
+
+def costs(connection: sqlite3.Connection, by: CostKey, since: int | None = None) -> Costs:
+    """The books by project, user, GPU, provider, day (UTC), job or worker, dearest first (days: newest first).
+
+    `total` is what was charged (the ledger), all of it or since a time (UTC ms). The five kinds add up to it exactly,
+    and so do the rows. Time that no job held is in the row `(no job)` where the key is a job's. With `since`, a span
+    that had begun before counts with its later part.
+    """
+    total = charged(connection, since)
+    groups = _groups(connection, "worker" if by == "day" else by, since)
+    weights = [sum(group.weight for group in groups if group.kind == kind) for kind in _KINDS]
+    kinds = dict(zip(_KINDS, split(total, weights), strict=True))
+    rows = _by_day(connection, since) if by == "day" else _by_key(groups, total, _jobs(connection, by, since))
+    return Costs(
+        total=total, productive=kinds["job"], setup=kinds["setup"], idle=kinds["idle"], rejected=kinds["rejected"],
+        lost=kinds["lost"], rows=tuple(rows),
+    )  # fmt: skip
+
+
+def _groups(connection: sqlite3.Connection, by: str, since: int | None) -> list[_Group]:
+    found = connection.execute(
+        f"SELECT s.kind, {_KEYS[by]} AS key, sum(s.cost) AS weight"
+        f" FROM spans s {_JOINS[by]} WHERE {_SINCE} GROUP BY 1, 2",
+        {"since": since},
+    )
+    groups = [_Group(row["kind"], _label(by, row["key"]), row["weight"]) for row in found]
+    return groups if since is None else [*groups, *_before(connection, by, since)]
+
+
+def _before(connection: sqlite3.Connection, by: str, since: int) -> list[_Group]:
+    """What the spans that straddle `since` cost before it, as negative weights."""
+    clock = connection.execute("SELECT coalesce(max(at), 0) FROM ledger").fetchone()[0]
+    found = connection.execute(
+        f"SELECT s.kind, {_KEYS[by]} AS key, s.cost, s.started_at, max(coalesce(s.ended_at, ?), ?) AS ended_at"
+        f" FROM spans s {_JOINS[by]}"
+        " WHERE s.started_at < ? AND (s.ended_at IS NULL OR s.ended_at > ?) AND s.cost <> 0",
+        (clock, since, since, since),
+    )
+    return [
+        _Group(
+            row["kind"], _label(by, row["key"]),
+            -(row["cost"] * (since - row["started_at"]) // (row["ended_at"] - row["started_at"])),
+        )
+        for row in found
+    ]  # fmt: skip
+
+
+def _label(by: str, key: object) -> str:
+    if by == "job":
+        return NO_JOB if key is None else job_label(int(str(key)))
+    return worker_label(int(str(key))) if by == "worker" else str(key)
+
+
+def _jobs(connection: sqlite3.Connection, by: str, since: int | None) -> dict[str, int]:
+    """How many jobs each key had."""
+    found = connection.execute(
+        f"SELECT {_KEYS[by]} AS key, count(DISTINCT s.job_id) AS jobs FROM spans s {_JOINS[by]}"
+        f" WHERE {_SINCE} GROUP BY 1",
+        {"since": since},
+    )
+    return {_label(by, row["key"]): row["jobs"] for row in found}
+
+
+def _by_key(groups: list[_Group], total: int, jobs: dict[str, int]) -> list[CostRow]:
+    weights: dict[str, int] = {}
+    for group in groups:
+        weights[group.key] = weights.get(group.key, 0) + group.weight
+    if not weights:
+        return [CostRow(NO_JOB, 0, total)] if total else []
+    shares = split(total, list(weights.values()))
+    rows = [CostRow(key, jobs.get(key, 0), share) for key, share in zip(weights, shares, strict=True)]
+    return sorted(rows, key=lambda row: (-row.cost, row.key))
+
+
+def _by_day(connection: sqlite3.Connection, since: int | None) -> list[CostRow]:
+    """Days as the ledger has them, with the number of jobs that were placed on each."""
+    found = connection.execute(
+        "SELECT at / ? AS day, sum(amount) AS cost FROM ledger WHERE at >= ? GROUP BY 1 ORDER BY 1 DESC",
+        (DAY_MS, since or 0),
+    ).fetchall()
+    placed = connection.execute(
+        "SELECT started_at / ?, count(DISTINCT job_id) FROM spans WHERE job_id IS NOT NULL AND started_at >= ?"
+        " GROUP BY 1",
+        (DAY_MS, since or 0),
+    )
+    jobs = {int(day): int(count) for day, count in placed}
+    return [CostRow(_date(row["day"]), jobs.get(row["day"], 0), row["cost"]) for row in found]
+
+
+def _date(day: int) -> str:
+    return f"{datetime.fromtimestamp(day * DAY_MS / 1000, UTC):%Y-%m-%d}"

@@ -65,6 +65,14 @@ class OrderOutcome(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Purpose(StrEnum):
+    """What a worker was rented for: jobs in the queue, a `scale up` by hand, or the setting `min_workers`."""
+
+    QUEUE = "queue"
+    HAND = "hand"
+    MINIMUM = "minimum"
+
+
 JOB_TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
     JobState.PENDING: frozenset({JobState.RUNNING, JobState.CANCELLED}),
     JobState.RUNNING: frozenset({JobState.DONE, JobState.FAILED, JobState.CANCELLED, JobState.PENDING}),

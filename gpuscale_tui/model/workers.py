@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gpuscale_tui.model.machines import Endpoint
 from gpuscale_tui.model.money import Terms
 from gpuscale_tui.model.offers import Market
-from gpuscale_tui.model.states import Cause, OrderOutcome, WorkerState
+from gpuscale_tui.model.states import Cause, OrderOutcome, Purpose, WorkerState
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class Worker:
     terms: Terms
     quote: str
     group_key: str
+    purpose: Purpose
     endpoint: Endpoint | None
     outcome: OrderOutcome | None
     known_orders: frozenset[str]

@@ -114,6 +114,15 @@ def close_request(connection: sqlite3.Connection, request_id: int, result: str, 
     connection.execute("UPDATE requests SET done_at = ?, result = ? WHERE id = ?", (now, result, request_id))
 
 
+def fulfil_one(connection: sqlite3.Connection, request_id: int, now: int) -> None:
+    """One of the machines that a request asks for is seen to; the last one closes the request."""
+    connection.execute(
+        "UPDATE requests SET amount = amount - 1, done_at = CASE WHEN amount <= 1 THEN ? END,"
+        " result = CASE WHEN amount <= 1 THEN 'done' END WHERE id = ? AND done_at IS NULL",
+        (now, request_id),
+    )
+
+
 def explain_groups(connection: sqlite3.Connection, reasons: dict[str, tuple[str, str]], now: int) -> None:
     """Set why the pending jobs of each group (by `Need.key`) wait: (code, sentence). Other groups' reasons go."""
     keys = list(reasons)

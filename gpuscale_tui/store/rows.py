@@ -10,7 +10,7 @@ from gpuscale_tui.model.jobs import Attempt, Job, JobSpec
 from gpuscale_tui.model.machines import Endpoint
 from gpuscale_tui.model.money import Terms
 from gpuscale_tui.model.offers import Market
-from gpuscale_tui.model.states import AttemptState, Cause, JobState, OrderOutcome, WorkerState
+from gpuscale_tui.model.states import AttemptState, Cause, JobState, OrderOutcome, Purpose, WorkerState
 from gpuscale_tui.model.workers import Worker
 
 
@@ -119,6 +119,7 @@ def worker(row: sqlite3.Row) -> Worker:
         terms=Terms(**json.loads(row["terms"])),
         quote=row["quote"],
         group_key=row["group_key"],
+        purpose=Purpose(row["purpose"]),
         endpoint=_endpoint(row),
         outcome=OrderOutcome(row["outcome"]) if row["outcome"] else None,
         known_orders=frozenset(json.loads(row["known_orders"])),

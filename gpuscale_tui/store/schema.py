@@ -82,6 +82,7 @@ MIGRATIONS: tuple[str, ...] = (
         terms           TEXT NOT NULL,             -- JSON object of model.money.Terms
         quote           TEXT NOT NULL,
         group_key       TEXT NOT NULL,
+        purpose         TEXT NOT NULL,             -- queue | hand | minimum
         host            TEXT,
         port            INTEGER,
         ssh_user        TEXT,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from gpuscale_tui.model.machines import Endpoint
 from gpuscale_tui.model.money import format_usd
 from gpuscale_tui.model.offers import Need, Offer
-from gpuscale_tui.model.states import WORKER_TRANSITIONS, Cause, OrderOutcome, WorkerState, check_transition
+from gpuscale_tui.model.states import WORKER_TRANSITIONS, Cause, OrderOutcome, Purpose, WorkerState, check_transition
 from gpuscale_tui.model.workers import Worker
 from gpuscale_tui.store import events, rows, spans
 
@@ -35,6 +35,7 @@ class Intent:
     known_orders: frozenset[str]
     cap: int
     max_workers: int
+    purpose: Purpose = Purpose.QUEUE
 
 
 def get(connection: sqlite3.Connection, worker_id: int) -> Worker | None:
@@ -70,11 +71,11 @@ def write_intent(connection: sqlite3.Connection, intent: Intent, *, now: int, ep
     offer = intent.offer
     worker_id = connection.execute(
         "INSERT INTO workers (provider, state, token, server_id, owner, gpu_type, gpu_count, image, market, rate,"
-        " terms, quote, group_key, outcome, known_orders, created_at, reason, why)"
-        " VALUES (?, 'ordering', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'in_flight', ?, ?, ?, ?) RETURNING id",
+        " terms, quote, group_key, purpose, outcome, known_orders, created_at, reason, why)"
+        " VALUES (?, 'ordering', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'in_flight', ?, ?, ?, ?) RETURNING id",
         (offer.provider, intent.token, offer.server_id, offer.owner, offer.gpu_type, offer.gpu_count,
          None if offer.any_image else intent.need.image, offer.market, offer.rate, rows.terms_json(offer.terms),
-         offer.quote, intent.need.key, json.dumps(sorted(intent.known_orders)), now, intent.reason, intent.reason),
+         offer.quote, intent.need.key, intent.purpose, json.dumps(sorted(intent.known_orders)), now, intent.reason, intent.reason),
     ).fetchall()[0][0]  # fmt: skip
     events.append(
         connection, now, "worker", intent.reason, epoch=epoch, worker_id=worker_id, to_state=WorkerState.ORDERING

@@ -1,0 +1,133 @@
+"""The view of the world that policy decides on, and the plan that it makes of it: data only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gpuscale_tui.model.offers import Need, Offer
+from gpuscale_tui.model.settings import ScalerConfig
+from gpuscale_tui.model.states import Purpose, WorkerState
+
+
+@dataclass(frozen=True, slots=True)
+class PendingJob:
+    """A job that waits. `not_before` (UTC ms) holds it after a fault."""
+
+    id: int
+    need: Need
+    priority: int
+    submitted_at: int
+    not_before: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A worker as policy sees it. `rate` is micro-dollars per hour; `image` None runs any job as it is.
+
+    `taking_work` is False for a machine that cannot be reached just now.
+    """
+
+    id: int
+    state: WorkerState
+    provider: str
+    gpu_type: str | None
+    gpu_count: int
+    image: str | None
+    market: str
+    rate: int
+    group_key: str
+    idle_since: int | None = None
+    taking_work: bool = True
+    purpose: Purpose = Purpose.QUEUE
+
+    @property
+    def on_its_way(self) -> bool:
+        """Ordered or booting: supply that is not here yet."""
+        return self.state in {WorkerState.ORDERING, WorkerState.BOOTING}
+
+
+@dataclass(frozen=True, slots=True)
+class MarketView:
+    """What one group of jobs could be given: offers, why other machines could not be, and errors of providers."""
+
+    offers: tuple[Offer, ...] = ()
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    errors: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What offers must satisfy beside a job's own need. `paused` servers (provider, server id) say why."""
+
+    default_price: int
+    min_reliability: float = 0.0
+    exclude_countries: frozenset[str] = frozenset()
+    paused: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything that a plan is made from. `cap` is micro-dollars per hour, `now` UTC ms.
+
+    `wanted` is what users asked for by `scale up`, machines beside what the queue needs. `drain` takes no new work.
+    `markets` has a view for the key of each group of pending jobs that was surveyed.
+    """
+
+    now: int
+    scaler: ScalerConfig
+    cap: int
+    limits: Limits
+    pending: tuple[PendingJob, ...] = ()
+    running: int = 0
+    machines: tuple[Machine, ...] = ()
+    markets: Mapping[str, MarketView] = field(default_factory=dict)
+    default_need: Need | None = None
+    scale_up: int = 0
+    scale_down: int = 0
+    drain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rent:
+    """Rent this offer for this group."""
+
+    offer: Offer
+    need: Need
+    reason: str
+    purpose: Purpose = Purpose.QUEUE
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Give this worker back."""
+
+    worker_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Run this job on this idle worker."""
+
+    job_id: int
+    worker_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """The one decisive reason why something is not done, with the smallest change that would lift it."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Actions, and for what is not done the reason: by group of pending jobs and by worker."""
+
+    rents: tuple[Rent, ...] = ()
+    releases: tuple[Release, ...] = ()
+    groups: Mapping[str, Reason] = field(default_factory=dict)
+    workers: Mapping[int, str] = field(default_factory=dict)

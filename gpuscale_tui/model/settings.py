@@ -49,7 +49,7 @@ class ScalerConfig:
     )
     max_retries: Annotated[
         Count, Meta(description="Times a job is put back after a machine was lost or failed, before it fails.")
-    ] = 5
+    ] = 10
     lost_contact_sec: Annotated[
         Seconds, Meta(description="Seconds without SSH contact after which a machine is given back.")
     ] = 900.0

@@ -18,9 +18,6 @@ from gpuscale_tui.model.states import (
 )
 from gpuscale_tui.store import events, rows, spans
 
-COUNTED_CAUSES = frozenset({Cause.HOST_FAULT, Cause.PROVIDER_FAULT, Cause.PREEMPTED})
-"""Causes that count towards a job's limit of retries: our own faults and the budget never fail a job."""
-
 
 def get(connection: sqlite3.Connection, job_id: int) -> Job | None:
     """One job."""
@@ -137,7 +134,7 @@ def advance_attempt(
 class Ending:
     """How an attempt ended and what becomes of its job.
 
-    `not_before` (UTC ms) holds a job that is put back to `pending`. `saved_at` is when its last snapshot was taken:
+    `not_before` (UTC ms) holds a job that is put back to `pending`; `counted` adds to its faults. `saved_at` is when its last snapshot was taken:
     the time after it is booked as lost when the attempt's work did not come to an end.
     """
 
@@ -146,6 +143,7 @@ class Ending:
     exit_code: int | None = None
     error: str | None = None
     not_before: int | None = None
+    counted: bool = False
     saved_at: int | None = None
 
 
@@ -185,7 +183,7 @@ def _settle_job(
         " not_before = ?, faults = faults + ?, cancel_requested_at = CASE WHEN ? THEN cancel_requested_at END"
         " WHERE id = ?",
         (ending.job_state, None if again else attempt.worker_id, None if again else now, ending.exit_code,
-         ending.cause, ending.error, ending.not_before, int(again and ending.cause in COUNTED_CAUSES), int(again),
+         ending.cause, ending.error, ending.not_before, int(ending.counted), int(again),
          attempt.job_id),
     )  # fmt: skip
     events.append(
@@ -213,8 +211,9 @@ def _free_worker(connection: sqlite3.Connection, attempt: Attempt, cause: Cause,
 def _leave_worker(connection: sqlite3.Connection, attempt: Attempt, now: int) -> None:
     """The worker is lost or going back: only take the job off it."""
     left = connection.execute(
-        "UPDATE workers SET job_id = NULL, attempt = NULL WHERE id = ? AND job_id = ? RETURNING state",
-        (attempt.worker_id, attempt.job_id),
+        "UPDATE workers SET job_id = NULL, attempt = NULL, release_next_at = min(release_next_at, ?)"
+        " WHERE id = ? AND job_id = ? RETURNING state",
+        (now, attempt.worker_id, attempt.job_id),
     ).fetchall()
     if left and left[0]["state"] == WorkerState.RELEASING:
         spans.begin(connection, attempt.worker_id, "idle", now)

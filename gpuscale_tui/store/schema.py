@@ -63,6 +63,7 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     CREATE INDEX jobs_in_order ON jobs (state, priority, id);
     CREATE INDEX jobs_ended ON jobs (state, finished_at, id) WHERE finished_at IS NOT NULL;
+    CREATE INDEX jobs_by_group ON jobs (group_key, priority, id) WHERE state = 'pending';
     CREATE INDEX jobs_cancelling ON jobs (id) WHERE cancel_requested_at IS NOT NULL;
 
     CREATE TABLE workers (

@@ -190,11 +190,13 @@ def begin_release(
     reason: str,
     *,
     cause: Cause | None = None,
+    grace_ms: int = 0,
     now: int,
     epoch: int | None,
 ) -> bool:
     """Decide to give a worker back; False when that is decided or done already.
 
+    A job on it gets `grace_ms` to be saved and put back before the provider is asked.
     A worker that never became ready is booked as rejected. One whose order is not known yet is given back too: the
     reconciler finds the order first.
     """
@@ -204,7 +206,7 @@ def begin_release(
     _move(connection, worker_id, WorkerState.RELEASING, now=now, epoch=epoch, cause=cause, detail=reason)
     connection.execute(
         "UPDATE workers SET why = ?, cause = ?, absences = 0, release_next_at = ?, idle_since = NULL WHERE id = ?",
-        (reason, cause, now, worker_id),
+        (reason, cause, now + (grace_ms if worker.job_id is not None else 0), worker_id),
     )
     if worker.state == WorkerState.BOOTING:
         spans.relabel(connection, worker_id, "rejected")

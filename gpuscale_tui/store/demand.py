@@ -1,0 +1,78 @@
+"""What waits, in the lean form that planning reads: needs are made once a group, jobs are bare numbers."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from gpuscale_tui.model.offers import Market, Need
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One pending job. Times are UTC ms."""
+
+    id: int
+    need: Need
+    priority: int
+    submitted_at: int
+    not_before: int | None
+
+
+def needs(connection: sqlite3.Connection) -> dict[str, Need]:
+    """The need of each group of pending jobs, by its key."""
+    found = connection.execute(
+        "SELECT group_key, image, gpu_type, gpu_count, max_price, provider, market, min(id) FROM jobs"
+        " WHERE state = 'pending' GROUP BY group_key"
+    )
+    return {row["group_key"]: _need(row) for row in found}
+
+
+def _need(row: sqlite3.Row) -> Need:
+    return Need(
+        image=row["image"],
+        gpu_type=row["gpu_type"],
+        gpu_count=0 if row["gpu_type"] is None else row["gpu_count"],
+        max_price=row["max_price"],
+        provider=row["provider"],
+        market=Market(row["market"]) if row["market"] else None,
+    )
+
+
+def waiting(connection: sqlite3.Connection) -> list[Waiting]:
+    """Every pending job."""
+    by_key = needs(connection)
+    found = connection.execute(
+        "SELECT id, group_key, priority, submitted_at, not_before FROM jobs WHERE state = 'pending'"
+    )
+    return [
+        Waiting(row["id"], by_key[row["group_key"]], row["priority"], row["submitted_at"], row["not_before"])
+        for row in found
+    ]
+
+
+def heads(connection: sqlite3.Connection, count: int, now: int) -> list[Waiting]:
+    """The first `count` jobs of each group that may run now, which is all that `count` free machines can take."""
+    heads: list[Waiting] = []
+    for key, need in needs(connection).items():
+        found = connection.execute(
+            "SELECT id, priority, submitted_at, not_before FROM jobs WHERE state = 'pending' AND group_key = ?"
+            " AND cancel_requested_at IS NULL AND (not_before IS NULL OR not_before <= ?)"
+            " ORDER BY priority, id LIMIT ?",
+            (key, now, count),
+        )
+        heads += [Waiting(row["id"], need, row["priority"], row["submitted_at"], row["not_before"]) for row in found]
+    return heads
+
+
+def next_release_of_hold(connection: sqlite3.Connection, now: int) -> int | None:
+    """When the next job that is held after a fault may run (UTC ms)."""
+    row = connection.execute(
+        "SELECT min(not_before) FROM jobs WHERE state = 'pending' AND not_before > ?", (now,)
+    ).fetchone()
+    return None if row[0] is None else int(row[0])
+
+
+def count_by_state(connection: sqlite3.Connection, state: str) -> int:
+    """How many jobs are in one state."""
+    return int(connection.execute("SELECT count(*) FROM jobs WHERE state = ?", (state,)).fetchone()[0])

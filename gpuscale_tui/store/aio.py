@@ -11,10 +11,14 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 
 import aiosqlite
 
-from gpuscale_tui.store.database import connect, transact
+from gpuscale_tui.store.database import connect, in_snapshot, transact
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+def _connect_main(path: Path, readonly: bool) -> sqlite3.Connection:
+    return connect(path, readonly=readonly)
 
 
 class Connection(aiosqlite.Connection):
@@ -30,11 +34,36 @@ class Connection(aiosqlite.Connection):
         return await self._execute(function, self._conn, *args, **kwargs)  # type: ignore[no-any-return,no-untyped-call]
 
 
-async def open_connection(path: Path, *, readonly: bool) -> Connection:
-    """Open the database on a thread of its own. Raises StoreError."""
-    connection = Connection(lambda: connect(path, readonly=readonly), 64)
+async def open_connection(
+    path: Path, *, readonly: bool, connector: Callable[[Path, bool], sqlite3.Connection] = _connect_main
+) -> Connection:
+    """Open a database on a thread of its own. Raises StoreError."""
+    connection = Connection(lambda: connector(path, readonly), 64)
     await connection
     return connection
+
+
+async def open_pair(
+    path: Path, *, readonly: bool, connector: Callable[[Path, bool], sqlite3.Connection] = _connect_main
+) -> tuple[Connection | None, Connection]:
+    """A writing connection (None where only reading is wanted) and a reading one beside it. Raises StoreError."""
+    writer = None if readonly else await open_connection(path, readonly=False, connector=connector)
+    try:
+        return writer, await open_connection(path, readonly=True, connector=connector)
+    except BaseException:
+        await close_all(writer)
+        raise
+
+
+async def close_all(*connections: Connection | None) -> None:
+    """Close connections after what is under way, each even when another fails or the caller is cancelled.
+
+    A connection left open would keep its thread, and with it the process, alive.
+    """
+    closing = [connection.close() for connection in connections if connection is not None]
+    for result in await asyncio.shield(asyncio.gather(*closing, return_exceptions=True)):
+        if isinstance(result, BaseException):
+            raise result
 
 
 class AsyncDatabase:
@@ -51,8 +80,7 @@ class AsyncDatabase:
     @classmethod
     async def open(cls, path: Path, *, readonly: bool = False) -> Self:
         """Open reader and (unless read-only) writer. Raises StoreError."""
-        writer = None if readonly else await open_connection(path, readonly=False)
-        return cls(writer, await open_connection(path, readonly=True))
+        return cls(*await open_pair(path, readonly=readonly))
 
     async def __aenter__(self) -> Self:
         return self
@@ -64,15 +92,13 @@ class AsyncDatabase:
 
     async def aclose(self) -> None:
         """Close both connections, after what is under way."""
-        await self._reader.close()
-        if self._writer is not None:
-            await self._writer.close()
+        await close_all(self._reader, self._writer)
 
     async def read(
         self, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Call a query on the reading connection, in one snapshot of the data."""
-        return await self._reader.call(_in_snapshot, query, *args, **kwargs)
+        return await self._reader.call(in_snapshot, query, *args, **kwargs)
 
     async def write(
         self, command: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
@@ -88,20 +114,6 @@ class AsyncDatabase:
     async def data_version(self) -> int:
         """A number that changes when another connection has committed."""
         return await self._reader.call(_data_version)
-
-
-def _in_snapshot(
-    connection: sqlite3.Connection,
-    query: Callable[Concatenate[sqlite3.Connection, P], T],
-    /,
-    *args: P.args,
-    **kwargs: P.kwargs,
-) -> T:
-    connection.execute("BEGIN")
-    try:
-        return query(connection, *args, **kwargs)
-    finally:
-        connection.execute("ROLLBACK")
 
 
 def _data_version(connection: sqlite3.Connection) -> int:

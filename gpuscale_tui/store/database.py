@@ -1,8 +1,8 @@
-"""Opening the database, and the two ways to use it: at once (`Database`) and from an event loop (`AsyncDatabase`).
+"""The main database, and the two ways to use it: at once (`Database`) and from an event loop (`aio.AsyncDatabase`).
 
 Every query and every command of the store is a plain function of a `sqlite3.Connection`. `read` calls it on a reading
-connection, `write` inside one `BEGIN IMMEDIATE` transaction, so that a command is atomic by construction and nothing
-is awaited inside a transaction. SQL stands nowhere else in the project.
+connection in one snapshot, `write` inside one `BEGIN IMMEDIATE` transaction, so that a command is atomic by
+construction and nothing is awaited inside a transaction. SQL stands nowhere else in the project.
 """
 
 from __future__ import annotations
@@ -13,16 +13,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
-from gpuscale_tui.model.errors import GpuscaleError
-from gpuscale_tui.store.schema import MIGRATIONS, SCHEMA_VERSION
+from gpuscale_tui.store.opening import Schema, StoreError, open_file
+from gpuscale_tui.store.schema import MIGRATIONS
+
+__all__ = ["SCHEMA", "Database", "StaleEngine", "StoreError", "connect", "in_snapshot", "transact"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
-BUSY_TIMEOUT_SEC = 10.0
-
-
-class StoreError(GpuscaleError):
-    """The database cannot be used; the message says why and what to do. The file is left as it is."""
+SCHEMA = Schema(
+    what="gpuscale database",
+    application_id=0x67707363,  # "gpsc"
+    migrations=MIGRATIONS,
+    synchronous="FULL",
+    loss="machines still rented then show up as not ours: give them back by hand",
+)
 
 
 class StaleEngine(StoreError):
@@ -31,77 +35,7 @@ class StaleEngine(StoreError):
 
 def connect(path: Path, *, readonly: bool = False) -> sqlite3.Connection:
     """Open the main database, made and migrated as needed. Raises StoreError for a newer, corrupt or unusable file."""
-    try:
-        return _connect(path, readonly=readonly)
-    except sqlite3.OperationalError as error:
-        raise StoreError(
-            f"{path}: cannot be opened: {error}. Check the directory's owner, its mode and the disk"
-        ) from error
-    except sqlite3.DatabaseError as error:
-        raise StoreError(
-            f"{path}: this is no intact gpuscale database ({error}). It was left as it is: restore it from a backup, "
-            f"or move it away to begin anew (machines still rented then show up as not ours: give them back by hand)"
-        ) from error
-
-
-def _connect(path: Path, *, readonly: bool) -> sqlite3.Connection:
-    if not readonly and not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-    uri = f"{path.absolute().as_uri()}?mode={'ro' if readonly else 'rw'}"
-    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_SEC, isolation_level=None, check_same_thread=False)
-    try:
-        connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA foreign_keys = ON")
-        _check_version(connection, path)
-        if not readonly:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = FULL")
-            migrate(connection)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _check_version(connection: sqlite3.Connection, path: Path) -> None:
-    version = user_version(connection)
-    if version > SCHEMA_VERSION:
-        raise StoreError(
-            f"{path}: written by a newer gpuscale (schema {version}, this program knows {SCHEMA_VERSION}). "
-            f"Upgrade gpuscale, or use another home with --home"
-        )
-
-
-def user_version(connection: sqlite3.Connection) -> int:
-    """Number of migrations that this file has had."""
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-def migrate(connection: sqlite3.Connection) -> None:
-    """Apply the migrations that are still missing, each in a transaction of its own."""
-    while (version := user_version(connection)) < SCHEMA_VERSION:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            if user_version(connection) == version:
-                for statement in _statements(MIGRATIONS[version]):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {version + 1}")
-            connection.execute("COMMIT")
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-
-
-def _statements(script: str) -> list[str]:
-    """The statements of a script: `executescript` would commit the transaction around it."""
-    statements, current = [], ""
-    for line in script.splitlines(keepends=True):
-        current += line
-        if sqlite3.complete_statement(current):
-            statements.append(current)
-            current = ""
-    return statements
+    return open_file(path, SCHEMA, readonly=readonly)
 
 
 def transact(
@@ -124,6 +58,22 @@ def transact(
             connection.execute("ROLLBACK")
         raise
     return result
+
+
+def in_snapshot(
+    connection: sqlite3.Connection,
+    query: Callable[Concatenate[sqlite3.Connection, P], T],
+    /,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    """Run a query so that all its statements see the same state of the data."""
+    connection.execute("BEGIN")
+    try:
+        return query(connection, *args, **kwargs)
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
 def _check_epoch(connection: sqlite3.Connection, epoch: int) -> None:
@@ -151,8 +101,8 @@ class Database:
         self.connection.close()
 
     def read(self, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a query."""
-        return query(self.connection, *args, **kwargs)
+        """Call a query in one snapshot of the data."""
+        return in_snapshot(self.connection, query, *args, **kwargs)
 
     def write(self, command: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a command in one transaction."""

@@ -211,5 +211,3 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT, WITHOUT ROWID;
     """,
 )
-
-SCHEMA_VERSION = len(MIGRATIONS)

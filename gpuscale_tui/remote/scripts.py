@@ -1,0 +1,358 @@
+"""The shell programs that run on a machine: constant texts for any POSIX shell, given their data on stdin.
+
+They travel as `exec /bin/sh -c 'TEXT' ...` through whatever login shell the account has, hence no single quote and no
+backslash may stand in them (`compact` checks); csh, which would read `$!` as history, is not served. A fork costs half
+a millisecond, so what a builtin can do is done by a builtin.
+
+An attempt's directory on the machine:
+
+    work/ checkpoints/   the job's own
+    output               stdout and stderr of the command, as written
+    claim                exists once the attempt was started; made with O_EXCL, so exactly one start wins
+    runner               "BOOT PID BORN" of the runner; BORN is the start time from /proc, "-" where there is none
+    job                  "PID BORN" of the command, which leads a process group of its own
+    ending               seconds the group has between TERM and KILL; exists once TERM was sent
+    timed, stopped       marks: the runtime limit was reached; someone called stop
+    exit                 "CODE TIMED STOPPED", renamed into place when nothing of the group lives any more
+    followed             mark: another channel streams the output, the starting one need not
+"""
+
+from __future__ import annotations
+
+BEGIN = b"gpuscale:begin\n"
+"""First line on stdout of each script; what a talkative login shell printed before it is dropped."""
+
+FIRST_BYTES = 65_536
+"""How much output the starting channel returns by itself; the rest of a longer one is fetched."""
+
+_FORBIDDEN = ("'", "\\")
+
+
+def compact(text: str) -> str:
+    """The script without comment lines and indentation; ValueError when some login shell would interpret it."""
+    lines = [line.strip() for line in text.splitlines()]
+    script = "\n".join(line for line in lines if line and not line.startswith("# "))
+    if any(character in script for character in _FORBIDDEN):
+        raise ValueError("a remote script holds a character that some login shell would interpret")
+    return script
+
+
+_BEGIN = "echo gpuscale:begin"
+
+_COMMON = """
+umask 077
+say() { echo "gs:$*" >&2; }
+# sleeps a tenth of a second, or a second where sleep knows only whole ones; sets step to the tenths
+pause() { step=1; sleep 0.1 2>/dev/null || { step=10; sleep 1; }; }
+enter() { cd && cd "./$1/$2" 2>/dev/null; }
+# sets state, group and born from what /proc says of process $1, whose name may hold anything, even newlines
+look() {
+  state= group= born= entry=
+  [ -r "/proc/$1/stat" ] || return 1
+  while read -r part; do entry="$entry $part"; done 2>/dev/null < "/proc/$1/stat"
+  [ -n "$entry" ] || return 1
+  set -- ${entry##*") "}
+  state=$1 group=$3 born=${20}
+}
+# whether process $1 is alive and is the one born at $2, not a stranger that got its number
+same() {
+  if [ "$2" = - ]; then kill -0 "$1" 2>/dev/null; return; fi
+  look "$1" && [ "$born" = "$2" ] && [ "$state" != Z ] && [ "$state" != X ]
+}
+# whether anything of process group $1 is alive; a zombie is not
+members() {
+  if [ -r /proc/self/stat ]; then :; else kill -0 "-$1" 2>/dev/null; return; fi
+  for entries in /proc/[0-9]*; do
+    look "${entries#/proc/}" && [ "$group" = "$1" ] && [ "$state" != Z ] && [ "$state" != X ] && return 0
+  done
+  return 1
+}
+# sends signal $1 to the group led by process $2 born at $3, never to a stranger that got the number
+strike() {
+  if look "$2" && [ "$3" != - ] && [ "$born" != "$3" ]; then return 1; fi
+  kill "-$1" "-$2" 2>/dev/null || kill "-$1" "$2" 2>/dev/null
+}
+"""
+
+_STATE = """
+# sets runner, rborn, job, jborn to what the runner wrote (it may have begun this instant); false after a reboot
+known() {
+  tries=0
+  until read -r boot runner rborn 2>/dev/null < runner && [ -n "$rborn" ]; do
+    [ "$tries" -lt 20 ] || return 1
+    pause
+    tries=$((tries+step))
+  done
+  job= jborn=
+  [ -e job ] && read -r job jborn < job
+  now=-
+  [ -r /proc/sys/kernel/random/boot_id ] && read -r now < /proc/sys/kernel/random/boot_id
+  [ "$boot" = "$now" ]
+}
+# whether the command, or anything of its group, is alive
+works() {
+  [ -n "$jborn" ] || return 1
+  same "$job" "$jborn" && return 0
+  if look "$job" && [ "$born" != "$jborn" ]; then return 1; fi
+  members "$job"
+}
+alive() { known && { same "$runner" "$rborn" || works; }; }
+# sets verdict to none, exited, running or vanished; a runner that ended meanwhile has left its exit record
+judge() {
+  if [ -e claim ]; then :; else verdict=none; return; fi
+  verdict=exited
+  [ -e exit ] && return
+  if alive; then verdict=running; return; fi
+  [ -e exit ] || verdict=vanished
+}
+report() {
+  code=- timed=- stopped=- total=0
+  [ "$verdict" = exited ] && read -r code timed stopped < exit
+  if [ -e output ]; then total=$(wc -c < output); total=${total##* }; fi
+  say "state $verdict $code $timed $stopped $total"
+}
+"""
+
+PREPARE = compact(
+    f"""
+{_BEGIN}
+{_COMMON}
+read -r base name
+cd && mkdir -p "./$base/$name/work" "./$base/$name/checkpoints" && chmod 700 "./$base" "./$base/$name"
+"""
+)
+"""stdin: `BASE NAME`."""
+
+START = compact(
+    f"""
+{_BEGIN}
+{_COMMON}
+trap : PIPE
+fail() {{ say "$1"; exit 1; }}
+read -r base name lines limit grace || exit 1
+if enter "$base" "$name"; then :; else
+  cd && mkdir -p "./$base/$name/work" "./$base/$name/checkpoints" && enter "$base" "$name" || fail unwritable
+fi
+if [ -e claim ]; then say claimed; exit 0; fi
+if [ -d work ] && [ -d checkpoints ]; then :; else mkdir -p work checkpoints || fail unwritable; fi
+nl="
+"
+# the launch arrives whole before anything is claimed: a connection cut in between starts nothing
+while [ "$lines" -gt 0 ]; do
+  IFS= read -r line || exit 1
+  printf %s "$line$nl" || fail unwritable
+  lines=$((lines-1))
+done > "launch.$$"
+: >> output
+detach=
+IFS=:
+for place in $PATH; do
+  if [ -x "$place/setsid" ]; then detach=$place/setsid; break; fi
+done
+unset IFS
+if [ -z "$detach" ]; then
+  set -m 2>/dev/null
+  case $- in (*m*) ;; (*) fail unable;; esac
+fi
+set -- "$1" -c "$2" gpuscale-runner "$1" "launch.$$" "$limit" "$grace" "$detach" "$3"
+${{detach:+"$detach"}} "$@" 4>&2 </dev/null >/dev/null 2>&1 &
+child=$!
+[ -n "$detach" ] || set +m
+wait "$child"
+case $? in (3) rm -f "launch.$$"; say claimed; exit 0;; (4) fail unwritable;; esac
+if [ -e exit ]; then read -r code timed stopped < exit; else say lost; exit 0; fi
+say "exit $code $timed $stopped"
+if [ -e followed ]; then exit 5; fi
+if [ -s output ]; then exec dd if=output bs={FIRST_BYTES} count=1 2>/dev/null; fi
+exit 0
+"""
+)
+"""$1 the shell, $2 RUNNER, $3 WATCHDOG; stdin: `BASE NAME LINES LIMIT GRACE`, then the lines of the launch.
+
+Says `started` or `claimed` (it was started before), then `exit CODE TIMED STOPPED` or `lost` (the runner died), or
+`unwritable`, `unable`. Ends with 0 after the first FIRST_BYTES of output; with 5 when another channel follows them.
+"""
+
+RUNNER = compact(
+    f"""
+{_COMMON}
+# a write to a channel that is gone must not end the runner; caught, not ignored: the command starts with defaults
+trap : HUP PIPE
+set -C
+if echo claimed > claim; then set +C; elif [ -e claim ]; then exit 3; else exit 4; fi
+boot=- rborn=- jborn=- watch=
+[ -r /proc/sys/kernel/random/boot_id ] && read -r boot < /proc/sys/kernel/random/boot_id
+look "$$" && rborn=$born
+echo "$boot $$ $rborn" > runner || exit 4
+# room for the exit record, taken now in case the command fills the disk
+echo "0                             " > exit.new || exit 4
+[ -n "$5" ] || set -m
+(
+  set -- "$PWD" "$2" ${{5:+"$5" --}}
+  . "./$2"
+) </dev/null >>output 2>&1 4>&- &
+job=$!
+look "$job" && jborn=$born
+echo "$job $jborn" > job
+if [ "$3" != 0 ]; then
+  ${{5:+"$5" --}} "$1" -c "$6" gpuscale-watchdog "$3" "$4" "$job" "$jborn" </dev/null 4>&- &
+  watch=$!
+fi
+[ -n "$5" ] || set +m
+echo gs:started >&4
+exec 4>&-
+wait "$job"
+code=$?
+# a caught signal ends a wait early
+while [ "$code" -gt 128 ] && same "$job" "$jborn"; do
+  wait "$job"
+  code=$?
+done
+if [ -n "$watch" ]; then
+  kill -KILL "$watch"
+  kill -KILL "-$watch"
+fi
+if kill -0 "-$job"; then
+  spent=0 grace=2
+  if [ -e ending ]; then read -r grace < ending; else kill -TERM "-$job"; fi
+  while [ "$spent" -lt "$((grace*10))" ] && members "$job"; do
+    pause
+    spent=$((spent+step))
+  done
+  kill -KILL "-$job"
+fi
+timed=0 stopped=0
+[ -e timed ] && timed=1
+[ -e stopped ] && stopped=1
+echo "$code $timed $stopped" 1<>exit.new
+mv -f exit.new exit
+"""
+)
+"""$1 the shell, $2 the launch file, $3 limit (0 none), $4 grace, $5 setsid's path or empty, $6 WATCHDOG.
+
+Leads a group of its own, says `started` on descriptor 4. Ends with 3 when another start has the claim, 4 when the
+disk takes nothing. Not immune to TERM: when the machine goes down, nothing may pass for the command's own exit.
+"""
+
+WATCHDOG = compact(
+    f"""
+{_COMMON}
+sleep "$1"
+same "$3" "$4" || members "$3" || exit 0
+: > timed
+echo "$2" > ending
+strike TERM "$3" "$4"
+sleep "$2"
+strike KILL "$3" "$4"
+"""
+)
+"""$1 limit, $2 grace in seconds, $3 PID and $4 BORN of the command. The runner ends it when the command ends."""
+
+FOLLOW = compact(
+    f"""
+{_BEGIN}
+{_COMMON}
+{_STATE}
+trap : PIPE
+read -r base name offset || exit 1
+if enter "$base" "$name"; then judge; else verdict=none; fi
+if [ "$verdict" = none ]; then report; exit 0; fi
+: > followed
+tail -c "+$((offset+1))" -f output 2>/dev/null </dev/null &
+tail=$!
+while :; do
+  if [ "$verdict" != running ]; then kill "$tail"; wait "$tail"; report; exit 0; fi
+  say running
+  if read -r tick; then judge; else kill "$tail"; exit 0; fi
+done
+"""
+)
+"""stdin: `BASE NAME OFFSET`, then a line for each answer wanted. Says `running` or, at the end, the state; stdout is
+the output from OFFSET on. When stdin ends (the connection is gone) everything here ends."""
+
+FETCH = compact(
+    f"""
+{_BEGIN}
+{_COMMON}
+read -r base name offset || exit 1
+enter "$base" "$name" || exit 1
+exec tail -c "+$((offset+1))" output
+"""
+)
+"""stdin: `BASE NAME OFFSET`; stdout: the output from there to its present end."""
+
+STATUS = compact(
+    f"""
+{_BEGIN}
+{_COMMON}
+{_STATE}
+read -r base name || exit 1
+if enter "$base" "$name"; then judge; else verdict=none; fi
+report
+"""
+)
+"""stdin: `BASE NAME`. Says `state VERDICT CODE TIMED STOPPED SIZE`, where `-` stands for what is not known."""
+
+STOP = compact(
+    f"""
+{_BEGIN}
+{_COMMON}
+{_STATE}
+record() {{ echo "$1" > exit.other && mv -f exit.other exit; }}
+read -r base name grace || exit 1
+if enter "$base" "$name"; then :; else
+  cd && mkdir -p "./$base/$name" && enter "$base" "$name" || {{ say unwritable; exit 1; }}
+fi
+: >> output
+: > stopped
+set -C
+# an attempt that was never started is claimed, so that a start still under way cannot run it after this
+if echo claimed 2>/dev/null > claim; then record "143 0 1"; fi
+set +C
+spent=0 sent=
+until [ -e exit ]; do
+  if alive; then
+    if [ -z "$jborn" ]; then :
+    elif [ -z "$sent" ]; then
+      echo "$grace" > ending
+      strike TERM "$job" "$jborn"
+      sent=1
+    elif [ "$spent" -ge "$((grace*10))" ]; then strike KILL "$job" "$jborn"
+    fi
+  elif [ -e exit ]; then break
+  else
+    timed=0
+    [ -e timed ] && timed=1
+    record "137 $timed 1"
+    break
+  fi
+  [ "$spent" -lt "$((grace*10+150))" ] || {{ say stuck; exit 1; }}
+  pause
+  spent=$((spent+step))
+done
+verdict=exited
+report
+"""
+)
+"""stdin: `BASE NAME GRACE`. TERM to the group, KILL after GRACE seconds, then the state; or `stuck`."""
+
+REMOVE = compact(
+    f"""
+{_BEGIN}
+{_COMMON}
+{_STATE}
+read -r base name || exit 1
+if enter "$base" "$name"; then
+  judge
+  if [ "$verdict" = running ]; then say running; exit 0; fi
+  cd .. && mv -f "$name" ".gone-$name.$$" || exit 1
+fi
+cd && cd "./$base" 2>/dev/null || exit 0
+for left in ".gone-$name".*; do
+  if [ -d "$left" ]; then :; else continue; fi
+  rm -rf "./$left" 2>/dev/null || {{ chmod -R u+rwx "./$left"; rm -rf "./$left"; }} || exit 1
+done
+exit 0
+"""
+)
+"""stdin: `BASE NAME`. Renames first: a removal cut short leaves nothing that looks like an attempt never started."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import sqlite3
 from dataclasses import dataclass
@@ -125,10 +126,9 @@ def fulfil_one(connection: sqlite3.Connection, request_id: int, now: int) -> Non
 
 def explain_groups(connection: sqlite3.Connection, reasons: dict[str, tuple[str, str]], now: int) -> None:
     """Set why the pending jobs of each group (by `Need.key`) wait: (code, sentence). Other groups' reasons go."""
-    keys = list(reasons)
     connection.execute(
-        f"DELETE FROM group_reasons WHERE group_key NOT IN ({', '.join('?' * len(keys))})",
-        keys,
+        "DELETE FROM group_reasons WHERE group_key NOT IN (SELECT value FROM json_each(?))",
+        (json.dumps(list(reasons)),),
     )
     connection.executemany(
         "INSERT INTO group_reasons (group_key, at, code, reason) VALUES (?, ?, ?, ?) ON CONFLICT (group_key)"

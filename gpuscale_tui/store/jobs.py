@@ -6,9 +6,10 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from gpuscale_tui.model.jobs import Attempt, Job, JobSpec
+from gpuscale_tui.model.jobs import Attempt, Job, JobSpec, job_label
 from gpuscale_tui.model.states import (
     ATTEMPT_TRANSITIONS,
+    FAILING_CAUSES,
     JOB_TRANSITIONS,
     AttemptState,
     Cause,
@@ -84,8 +85,8 @@ def place(
         return None
     number = int(claimed[0][0])
     connection.execute(
-        "UPDATE workers SET state = 'busy', job_id = ?, attempt = ?, idle_since = NULL WHERE id = ?",
-        (job_id, number, worker_id),
+        "UPDATE workers SET state = 'busy', job_id = ?, attempt = ?, idle_since = NULL, why = ? WHERE id = ?",
+        (job_id, number, f"runs {job_label(job_id)}", worker_id),
     )
     connection.execute(
         "INSERT INTO attempts (job_id, number, worker_id, state, assigned_at) VALUES (?, ?, ?, 'assigned', ?)",
@@ -95,6 +96,10 @@ def place(
     events.append(
         connection, now, "job", epoch=epoch, job_id=job_id, attempt=number, worker_id=worker_id,
         from_state=JobState.PENDING, to_state=JobState.RUNNING,
+    )  # fmt: skip
+    events.append(
+        connection, now, "worker", epoch=epoch, job_id=job_id, attempt=number, worker_id=worker_id,
+        from_state=WorkerState.IDLE, to_state=WorkerState.BUSY,
     )  # fmt: skip
     return get_attempt(connection, job_id, number)
 
@@ -134,8 +139,8 @@ def advance_attempt(
 class Ending:
     """How an attempt ended and what becomes of its job.
 
-    `not_before` (UTC ms) holds a job that is put back to `pending`; `counted` adds to its faults. `saved_at` is when its last snapshot was taken:
-    the time after it is booked as lost when the attempt's work did not come to an end.
+    `not_before` (UTC ms) holds a job that is put back to `pending`; `counted` adds to its faults. `saved_at` is when
+    its last snapshot was taken: the time after it is booked as lost when the attempt's work did not come to an end.
     """
 
     cause: Cause
@@ -168,7 +173,9 @@ def end_attempt(
     )  # fmt: skip
     _settle_job(connection, attempt, ending, now=now, epoch=epoch)
     _free_worker(connection, attempt, ending.cause, now=now, epoch=epoch)
-    if ending.job_state == JobState.PENDING:
+    if ending.job_state == JobState.PENDING or (
+        ending.job_state == JobState.FAILED and ending.cause not in FAILING_CAUSES
+    ):
         spans.mark_lost(connection, attempt.job_id, attempt.number, ending.saved_at)
     return True
 
@@ -194,7 +201,7 @@ def _settle_job(
 
 def _free_worker(connection: sqlite3.Connection, attempt: Attempt, cause: Cause, now: int, epoch: int | None) -> None:
     freed = connection.execute(
-        "UPDATE workers SET state = 'idle', job_id = NULL, attempt = NULL, idle_since = ?"
+        "UPDATE workers SET state = 'idle', job_id = NULL, attempt = NULL, idle_since = ?, why = 'ready for work'"
         " WHERE id = ? AND state = 'busy' AND job_id = ? RETURNING id",
         (now, attempt.worker_id, attempt.job_id),
     ).fetchall()

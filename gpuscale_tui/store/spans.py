@@ -47,17 +47,26 @@ def mark_lost(connection: sqlite3.Connection, job_id: int, attempt: int, saved_a
         if saved_at is None or saved_at <= row["started_at"]:
             connection.execute("UPDATE spans SET kind = 'lost' WHERE id = ?", (row["id"],))
         elif row["ended_at"] is not None and saved_at < row["ended_at"]:
-            connection.execute("UPDATE spans SET ended_at = ? WHERE id = ?", (saved_at, row["id"]))
-            connection.execute(
-                "INSERT INTO spans (worker_id, kind, job_id, attempt, started_at, ended_at)"
-                " VALUES (?, 'lost', ?, ?, ?, ?)",
-                (row["worker_id"], job_id, attempt, saved_at, row["ended_at"]),
-            )
+            _split_in_two(connection, row, saved_at)
+
+
+def _split_in_two(connection: sqlite3.Connection, span: sqlite3.Row, at: int) -> None:
+    """Leave a span its time until then and book the rest as lost; the cost goes with the time."""
+    kept, lost = split(span["cost"], [at - span["started_at"], span["ended_at"] - at])
+    connection.execute("UPDATE spans SET ended_at = ?, cost = ? WHERE id = ?", (at, kept, span["id"]))
+    connection.execute(
+        "INSERT INTO spans (worker_id, kind, job_id, attempt, started_at, ended_at, cost)"
+        " VALUES (?, 'lost', ?, ?, ?, ?, ?)",
+        (span["worker_id"], span["job_id"], span["attempt"], at, span["ended_at"], lost),
+    )
 
 
 def book(connection: sqlite3.Connection, worker_id: int, total: int, now: int, *, billed: bool) -> None:
-    """Set what a worker has cost so far (micro-dollars) and split it over its spans and jobs."""
-    row = connection.execute("SELECT cost, billed, ended_at FROM workers WHERE id = ?", (worker_id,)).fetchone()
+    """Set what a worker has cost so far (micro-dollars) and split it over its spans and jobs.
+
+    A machine that cost something though we never held it knowingly is booked as rejected.
+    """
+    row = connection.execute("SELECT cost, billed FROM workers WHERE id = ?", (worker_id,)).fetchone()
     if row["cost"] == total and bool(row["billed"]) == billed and total == 0:
         return
     connection.execute("UPDATE workers SET cost = ?, billed = ? WHERE id = ?", (total, int(billed), worker_id))
@@ -75,6 +84,9 @@ def _split_over_spans(connection: sqlite3.Connection, worker_id: int, total: int
         (now, worker_id),
     ).fetchall()
     if not spans:
+        begin(connection, worker_id, "rejected", now)
+        finish(connection, worker_id, now)
+        connection.execute("UPDATE spans SET cost = ? WHERE worker_id = ?", (total, worker_id))
         return
     shares = split(total, [span["held"] for span in spans])
     changed = [(share, span) for share, span in zip(shares, spans, strict=True) if share != span["cost"]]

@@ -75,7 +75,8 @@ def write_intent(connection: sqlite3.Connection, intent: Intent, *, now: int, ep
         " VALUES (?, 'ordering', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'in_flight', ?, ?, ?, ?) RETURNING id",
         (offer.provider, intent.token, offer.server_id, offer.owner, offer.gpu_type, offer.gpu_count,
          None if offer.any_image else intent.need.image, offer.market, offer.rate, rows.terms_json(offer.terms),
-         offer.quote, intent.need.key, intent.purpose, json.dumps(sorted(intent.known_orders)), now, intent.reason, intent.reason),
+         offer.quote, intent.need.key, intent.purpose, json.dumps(sorted(intent.known_orders)), now, intent.reason,
+         intent.reason),
     ).fetchall()[0][0]  # fmt: skip
     events.append(
         connection, now, "worker", intent.reason, epoch=epoch, worker_id=worker_id, to_state=WorkerState.ORDERING
@@ -135,7 +136,8 @@ class Adoption:
 def adopt(connection: sqlite3.Connection, worker_id: int, adoption: Adoption, *, now: int, epoch: int | None) -> None:
     """The order exists: from now on the worker boots and costs. One that is `releasing` already stays so."""
     detail = f"order {adoption.order_id} exists"
-    if _must(get(connection, worker_id)).state == WorkerState.RELEASING:
+    going_back = _must(get(connection, worker_id)).state == WorkerState.RELEASING
+    if going_back:
         events.append(connection, now, "worker", detail, epoch=epoch, worker_id=worker_id)
     else:
         _move(connection, worker_id, WorkerState.BOOTING, now=now, epoch=epoch, detail=detail)
@@ -144,7 +146,7 @@ def adopt(connection: sqlite3.Connection, worker_id: int, adoption: Adoption, *,
         "UPDATE workers SET order_id = ?, held_from = ?, absences = 0, outcome = NULL WHERE id = ?",
         (adoption.order_id, adoption.held_from, worker_id),
     )
-    spans.begin(connection, worker_id, "setup", adoption.held_from)
+    spans.begin(connection, worker_id, "rejected" if going_back else "setup", adoption.held_from)
     if adoption.endpoint is not None:
         set_endpoint(connection, worker_id, adoption.endpoint)
 
@@ -248,6 +250,8 @@ def confirm_gone(
         (now, cause, detail, worker_id),
     )
     spans.finish(connection, worker_id, now)
+    if worker.state == WorkerState.BOOTING:
+        spans.relabel(connection, worker_id, "rejected")
     return worker
 
 

@@ -94,7 +94,7 @@ def clore_url(config: CloreConfig, environ: Mapping[str, str]) -> str:
 
 
 def clore_key(config: CloreConfig, environ: Mapping[str, str]) -> str:
-    """The API key from the environment or the file. Raises FieldError that says what to mend and never shows the key."""
+    """The API key from the environment or the file. Raises FieldError, which says what to mend but not the key."""
     key = environ.get(KEY_VARIABLE, "").strip()
     source = f"the environment's {KEY_VARIABLE}"
     if not key:

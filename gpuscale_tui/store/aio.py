@@ -11,6 +11,7 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 
 import aiosqlite
 
+from gpuscale_tui.store import logs
 from gpuscale_tui.store.database import connect, in_snapshot, transact
 
 P = ParamSpec("P")
@@ -118,3 +119,58 @@ class AsyncDatabase:
 
 def _data_version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA data_version").fetchone()[0])
+
+
+class AsyncLogs:
+    """The log file for an event loop: one thread appends, another reads beside it."""
+
+    def __init__(self, writer: Connection | None, reader: Connection) -> None:
+        self._writer = writer
+        self._reader = reader
+
+    @classmethod
+    async def open(cls, path: Path, *, readonly: bool = False) -> Self:
+        """Open the file for reading and (unless read-only) appending. Raises StoreError."""
+        return cls(*await open_pair(path, readonly=readonly, connector=logs.connect_logs))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close both connections, after what is under way."""
+        await close_all(self._reader, self._writer)
+
+    async def append(self, job_id: int, attempt: int, offset: int, data: bytes) -> int:
+        """As `logs.append`; once begun it is carried through even when the caller is cancelled."""
+        return await asyncio.shield(self._writing.call(logs.append, job_id, attempt, offset, data))
+
+    async def drop(self, job_id: int) -> None:
+        """As `logs.drop`."""
+        await asyncio.shield(self._writing.call(logs.drop, job_id))
+
+    async def size(self, job_id: int, attempt: int) -> int:
+        """As `logs.size`."""
+        return await self._reader.call(logs.size, job_id, attempt)
+
+    async def read(self, job_id: int, attempt: int, start: int, end: int) -> bytes:
+        """As `logs.read`."""
+        return await self._reader.call(logs.read, job_id, attempt, start, end)
+
+    async def line_count(self, job_id: int, attempt: int) -> int:
+        """As `logs.line_count`."""
+        return await self._reader.call(logs.line_count, job_id, attempt)
+
+    async def lines(self, job_id: int, attempt: int, first: int, count: int) -> list[bytes]:
+        """As `logs.lines`."""
+        return await self._reader.call(logs.lines, job_id, attempt, first, count)
+
+    @property
+    def _writing(self) -> Connection:
+        if self._writer is None:
+            raise RuntimeError("this log file was opened for reading only")
+        return self._writer

@@ -1,0 +1,325 @@
+"""The jobs' output: a database file of its own, in compressed chunks with a line index.
+
+A stream is the output of one attempt. Its bytes are cut into chunks of exactly 64 KiB, each compressed by itself, so
+that a byte is found by division and a line by the number of line ends before each chunk: any window of a very long log
+costs a few chunks. What does not fill a chunk yet waits in small pieces (`tails`), so that short appends write little.
+
+Readers see what was committed; a commit survives the end of the process, the last ones may be lost with the power
+(`synchronous=NORMAL`): what is missing then is fetched again from the machine by its offset. For an event loop there is
+`aio.AsyncLogs`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Concatenate, ParamSpec, TypeVar
+
+from gpuscale_tui.model.jobs import job_label
+from gpuscale_tui.store.database import in_snapshot, transact
+from gpuscale_tui.store.opening import Schema, StoreError, open_file
+
+P = ParamSpec("P")
+T = TypeVar("T")
+CHUNK = 65_536
+LONGEST_LINE = 65_536
+"""A longer line is cut to this many bytes where lines are asked for; `read` and `stream` give every byte."""
+
+MOST_PIECES = 64
+"""Pieces of a tail that are merged into one, so that reading a tail made of single bytes stays cheap."""
+
+MIGRATIONS = (
+    """
+    CREATE TABLE streams (                       -- the output of one attempt
+        id       INTEGER PRIMARY KEY,
+        job_id   INTEGER NOT NULL,
+        attempt  INTEGER NOT NULL,
+        size     INTEGER NOT NULL DEFAULT 0,     -- bytes
+        newlines INTEGER NOT NULL DEFAULT 0,
+        ended    INTEGER NOT NULL DEFAULT 1,     -- 1: empty, or the last byte is a line end
+        pieces   INTEGER NOT NULL DEFAULT 0,     -- rows in `tails`
+        UNIQUE (job_id, attempt)
+    ) STRICT;
+
+    CREATE TABLE chunks (                        -- bytes from number * 65536, 65536 of them
+        stream          INTEGER NOT NULL,
+        number          INTEGER NOT NULL,
+        newlines_before INTEGER NOT NULL,        -- in the chunks before this one
+        packed          INTEGER NOT NULL,        -- 1: zlib, 0: as it is
+        data            BLOB NOT NULL,
+        PRIMARY KEY (stream, number)
+    ) STRICT;
+    CREATE INDEX chunks_by_line ON chunks (stream, newlines_before, number);
+
+    CREATE TABLE tails (                         -- bytes after the last whole chunk, in the order of `start`
+        stream INTEGER NOT NULL,
+        start  INTEGER NOT NULL,
+        data   BLOB NOT NULL,
+        PRIMARY KEY (stream, start)
+    ) STRICT, WITHOUT ROWID;
+    """,
+)
+SCHEMA = Schema(
+    what="gpuscale log file",
+    application_id=0x6770736C,  # "gpsl"
+    migrations=MIGRATIONS,
+    synchronous="NORMAL",
+    loss="output of earlier jobs is then no longer shown; jobs and money are not touched",
+    first="PRAGMA auto_vacuum = INCREMENTAL",
+)
+
+
+class LogGap(ValueError):
+    """Bytes were offered that do not follow those that are stored: some in between would be missing."""
+
+
+def connect_logs(path: Path, readonly: bool = False) -> sqlite3.Connection:
+    """Open the log file, made and migrated as needed. Raises StoreError."""
+    return open_file(path, SCHEMA, readonly=readonly)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """A row of `streams`."""
+
+    id: int
+    size: int
+    newlines: int
+    ended: bool
+    pieces: int
+
+    @property
+    def tail_start(self) -> int:
+        """Where the bytes begin that are in no chunk yet."""
+        return self.size - self.size % CHUNK
+
+    @property
+    def lines(self) -> int:
+        """Number of lines; the last may lack its line end."""
+        return self.newlines + (0 if self.ended else 1)
+
+
+def _find(connection: sqlite3.Connection, job_id: int, attempt: int) -> _Stream | None:
+    row = connection.execute(
+        "SELECT id, size, newlines, ended, pieces FROM streams WHERE job_id = ? AND attempt = ?", (job_id, attempt)
+    ).fetchone()
+    return _Stream(row["id"], row["size"], row["newlines"], bool(row["ended"]), row["pieces"]) if row else None
+
+
+def append(connection: sqlite3.Connection, job_id: int, attempt: int, offset: int, data: bytes) -> int:
+    """Store output that begins at byte `offset` of an attempt's, in one transaction; returns how much is stored now.
+
+    Bytes that are stored already are skipped: repeating an append is harmless. Raises LogGap where bytes in between
+    are missing; nothing is stored then.
+    """
+    if connection.in_transaction:
+        return _append(connection, job_id, attempt, offset, data)
+    return transact(connection, None, _append, job_id, attempt, offset, data)
+
+
+def _append(connection: sqlite3.Connection, job_id: int, attempt: int, offset: int, data: bytes) -> int:
+    stream = _find(connection, job_id, attempt) or _Stream(0, 0, 0, True, 0)
+    if offset < 0 or offset > stream.size:
+        raise LogGap(f"{job_label(job_id)} attempt {attempt}: bytes from {offset}, but {stream.size} are stored")
+    fresh = memoryview(data)[stream.size - offset :]
+    if not fresh:
+        return stream.size
+    if not stream.id:
+        stream = _begin(connection, job_id, attempt)
+    pieces = _store(connection, stream, fresh)
+    size = stream.size + len(fresh)
+    connection.execute(
+        "UPDATE streams SET size = ?, newlines = newlines + ?, ended = ?, pieces = ? WHERE id = ?",
+        (size, bytes(fresh).count(b"\n"), int(fresh[-1] == 10), pieces, stream.id),
+    )
+    return size
+
+
+def _begin(connection: sqlite3.Connection, job_id: int, attempt: int) -> _Stream:
+    row = connection.execute(
+        "INSERT INTO streams (job_id, attempt) VALUES (?, ?) RETURNING id", (job_id, attempt)
+    ).fetchall()[0]
+    return _Stream(int(row["id"]), 0, 0, True, 0)
+
+
+def _store(connection: sqlite3.Connection, stream: _Stream, fresh: memoryview) -> int:
+    """Put bytes at the end of a stream: whole chunks packed, the rest as a piece. Returns the number of pieces."""
+    if stream.size % CHUNK + len(fresh) < CHUNK:
+        return _add_piece(connection, stream, fresh)
+    tail = _tail(connection, stream.id)
+    data = b"".join((tail, fresh))
+    whole = len(data) - len(data) % CHUNK
+    number, before = stream.size // CHUNK, stream.newlines - tail.count(b"\n")
+    connection.execute("DELETE FROM tails WHERE stream = ?", (stream.id,))
+    for start in range(0, whole, CHUNK):
+        raw = data[start : start + CHUNK]
+        connection.execute(
+            "INSERT INTO chunks (stream, number, newlines_before, packed, data) VALUES (?, ?, ?, ?, ?)",
+            (stream.id, number, before, *_pack(raw)),
+        )
+        number, before = number + 1, before + raw.count(b"\n")
+    return _put_piece(connection, stream.id, number * CHUNK, data[whole:])
+
+
+def _pack(raw: bytes) -> tuple[int, bytes]:
+    """Compressed, unless that makes it no smaller."""
+    packed = zlib.compress(raw, 1)
+    return (1, packed) if len(packed) < len(raw) else (0, raw)
+
+
+def _add_piece(connection: sqlite3.Connection, stream: _Stream, fresh: memoryview) -> int:
+    _put_piece(connection, stream.id, stream.size, bytes(fresh))
+    if stream.pieces < MOST_PIECES:
+        return stream.pieces + 1
+    tail = _tail(connection, stream.id)
+    connection.execute("DELETE FROM tails WHERE stream = ?", (stream.id,))
+    return _put_piece(connection, stream.id, stream.tail_start, tail)
+
+
+def _put_piece(connection: sqlite3.Connection, stream_id: int, start: int, data: bytes) -> int:
+    if not data:
+        return 0
+    connection.execute("INSERT INTO tails (stream, start, data) VALUES (?, ?, ?)", (stream_id, start, data))
+    return 1
+
+
+def _tail(connection: sqlite3.Connection, stream_id: int) -> bytes:
+    found = connection.execute("SELECT data FROM tails WHERE stream = ? ORDER BY start", (stream_id,))
+    return b"".join(row[0] for row in found)
+
+
+def size(connection: sqlite3.Connection, job_id: int, attempt: int) -> int:
+    """Bytes stored of an attempt's output; the offset to go on from."""
+    stream = _find(connection, job_id, attempt)
+    return stream.size if stream else 0
+
+
+def line_count(connection: sqlite3.Connection, job_id: int, attempt: int) -> int:
+    """Number of lines; a last one without a line end counts."""
+    stream = _find(connection, job_id, attempt)
+    return stream.lines if stream else 0
+
+
+def _chunk(connection: sqlite3.Connection, stream: _Stream, number: int) -> bytes:
+    """The bytes of one chunk, or those after the last whole one."""
+    if number >= stream.tail_start // CHUNK:
+        return _tail(connection, stream.id)
+    row = connection.execute(
+        "SELECT packed, data FROM chunks WHERE stream = ? AND number = ?", (stream.id, number)
+    ).fetchone()
+    try:
+        raw = zlib.decompress(row["data"]) if row["packed"] else bytes(row["data"])
+    except (zlib.error, TypeError) as error:
+        raise StoreError(
+            f"the stored output is damaged between bytes {number * CHUNK} and {(number + 1) * CHUNK}"
+        ) from error
+    return raw
+
+
+def read(connection: sqlite3.Connection, job_id: int, attempt: int, start: int, end: int) -> bytes:
+    """The bytes from `start` up to `end`, as many of them as there are."""
+    return b"".join(_in_one_state(connection, _parts, job_id, attempt, start, end))
+
+
+def _parts(connection: sqlite3.Connection, job_id: int, attempt: int, start: int, end: int) -> list[bytes]:
+    stream = _find(connection, job_id, attempt)
+    if stream is None or start < 0:
+        return []
+    stop = min(end, stream.size)
+    return [
+        _chunk(connection, stream, number)[max(0, start - number * CHUNK) : stop - number * CHUNK]
+        for number in range(start // CHUNK, -(-stop // CHUNK))
+    ]
+
+
+def stream(connection: sqlite3.Connection, job_id: int, attempt: int, start: int = 0) -> Iterator[bytes]:
+    """All bytes from `start` to the end that there was at the first step, in parts of up to 64 KiB."""
+    end = size(connection, job_id, attempt)
+    position = start
+    while position < end:
+        part = read(connection, job_id, attempt, position, min(end, (position // CHUNK + 1) * CHUNK))
+        if not part:  # dropped in the meantime
+            return
+        yield part
+        position += len(part)
+
+
+def lines(connection: sqlite3.Connection, job_id: int, attempt: int, first: int, count: int) -> list[bytes]:
+    """A window of lines without their line ends, `first` counting from 0; cut at LONGEST_LINE bytes each."""
+    return _in_one_state(connection, _lines, job_id, attempt, first, count)
+
+
+def _lines(connection: sqlite3.Connection, job_id: int, attempt: int, first: int, count: int) -> list[bytes]:
+    stream = _find(connection, job_id, attempt)
+    if stream is None or not 0 <= first < stream.lines:
+        return []
+    wanted = min(count, stream.lines - first)
+    number, skip = divmod(_line_start(connection, stream, first), CHUNK)
+    found: list[bytes] = []
+    begun = b""
+    while len(found) < wanted and number * CHUNK < stream.size:
+        *ended, rest = _chunk(connection, stream, number)[skip:].split(b"\n", wanted - len(found))
+        for piece in ended:
+            found.append((begun + piece)[:LONGEST_LINE])
+            begun = b""
+        begun = (begun + rest)[:LONGEST_LINE]
+        number, skip = number + 1, 0
+        if not ended and len(begun) == LONGEST_LINE:  # the rest of this line is cut: go to its end at once
+            number = max(number, _chunk_of_newline(connection, stream, first + len(found))[0])
+    return found if len(found) == wanted else [*found, begun]
+
+
+def _line_start(connection: sqlite3.Connection, stream: _Stream, line: int) -> int:
+    """The byte at which a line begins: right after the line end before it."""
+    if line == 0:
+        return 0
+    number, before = _chunk_of_newline(connection, stream, line - 1)
+    data = _chunk(connection, stream, number)
+    after = data.split(b"\n", line - before)[-1]
+    return number * CHUNK + len(data) - len(after)
+
+
+def _chunk_of_newline(connection: sqlite3.Connection, stream: _Stream, newline: int) -> tuple[int, int]:
+    """Which chunk holds a line end (counting from 0), and how many line ends stand before that chunk."""
+    row = connection.execute(
+        "SELECT number, newlines_before FROM chunks WHERE stream = ? AND newlines_before <= ?"
+        " ORDER BY newlines_before DESC, number DESC LIMIT 1",
+        (stream.id, newline),
+    ).fetchone()
+    tail = stream.tail_start // CHUNK
+    if row is None or row["number"] == tail - 1:
+        before_tail = stream.newlines - _tail(connection, stream.id).count(b"\n")
+        if row is None or newline >= before_tail:
+            return tail, before_tail
+    return int(row["number"]), int(row["newlines_before"])
+
+
+def _in_one_state(
+    connection: sqlite3.Connection,
+    query: Callable[Concatenate[sqlite3.Connection, P], T],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    """Run a query whose statements must agree with each other, inside the caller's transaction if there is one."""
+    if connection.in_transaction:
+        return query(connection, *args, **kwargs)
+    return in_snapshot(connection, query, *args, **kwargs)
+
+
+def drop(connection: sqlite3.Connection, job_id: int) -> None:
+    """Forget all output of a job and give the room on disk back."""
+    if connection.in_transaction:
+        _drop(connection, job_id)
+    else:
+        transact(connection, None, _drop, job_id)
+        connection.execute("PRAGMA incremental_vacuum").fetchall()
+
+
+def _drop(connection: sqlite3.Connection, job_id: int) -> None:
+    owned = "SELECT id FROM streams WHERE job_id = ?"
+    connection.execute(f"DELETE FROM chunks WHERE stream IN ({owned})", (job_id,))
+    connection.execute(f"DELETE FROM tails WHERE stream IN ({owned})", (job_id,))
+    connection.execute("DELETE FROM streams WHERE job_id = ?", (job_id,))

@@ -1,1 +1,1 @@
-"""Who does it: async services that view, ask policy, act and record; and the one command surface of screen and verbs."""
+"""Who does it: async services that view, ask policy, act and record; and the commands of screen and verbs."""

@@ -270,3 +270,13 @@ def recently_failed_servers(connection: sqlite3.Connection, since: int) -> dict[
         (since,),
     )
     return {(row["provider"], row["server_id"]): row["why"] for row in found}
+
+
+def ended_unbilled(connection: sqlite3.Connection, provider: str, since: int) -> list[tuple[int, str]]:
+    """Workers (id, order id) that ended since then and whose cost is still our own estimate."""
+    found = connection.execute(
+        "SELECT id, order_id FROM workers WHERE provider = ? AND ended_at >= ? AND billed = 0"
+        " AND order_id IS NOT NULL AND held_from IS NOT NULL",
+        (provider, since),
+    )
+    return [(row["id"], row["order_id"]) for row in found]

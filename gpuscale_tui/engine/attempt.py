@@ -1,0 +1,298 @@
+"""One attempt from its assignment to its end, resumable at every point: stage, run, save, end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shlex
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from gpuscale_tui.engine import ending
+from gpuscale_tui.engine.context import Context
+from gpuscale_tui.engine.ending import AttemptEnd
+from gpuscale_tui.engine.links import Links
+from gpuscale_tui.engine.saver import Saver
+from gpuscale_tui.model.jobs import Attempt, Job, job_label, worker_label
+from gpuscale_tui.model.states import AttemptState, Cause, WorkerState
+from gpuscale_tui.model.workers import Worker
+from gpuscale_tui.remote import attempts, transfer
+from gpuscale_tui.remote.attempts import AttemptRef, Exit
+from gpuscale_tui.remote.connection import Machine
+from gpuscale_tui.remote.errors import AttemptVanished, LaunchRefused, RemoteError, TransferError, Unreachable
+from gpuscale_tui.remote.launch import Launch
+from gpuscale_tui.store import events, jobs, workers
+from gpuscale_tui.store.secrets import read_job_secrets
+
+MEGABYTE = 1_000_000
+FIRST_RETRY_SEC = 0.5
+LONGEST_RETRY_SEC = 20.0
+JOB_GRACE_SEC = 30
+FINAL_SAVE_TRIES = 3
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class StopReason:
+    """Why a running attempt is asked to end before its time."""
+
+    cause: Cause
+    text: str
+    by_user: bool = True
+
+
+class JobInputError(Exception):
+    """Something the job itself brings (its working directory) is missing or too large: only its user can mend it."""
+
+
+async def beside(main: Coroutine[None, None, T], *helpers: Coroutine[None, None, None]) -> T:
+    """Run `main` with helpers that end with it. A helper's own failure is raised once `main` has ended."""
+    tasks = [asyncio.create_task(helper) for helper in helpers]
+    try:
+        result = await main
+    finally:
+        for task in tasks:
+            task.cancel()
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+    for outcome in ended:
+        if isinstance(outcome, Exception):
+            raise outcome
+    return result
+
+
+class AttemptRun:
+    """Carries one attempt through. `ask_to_stop` may be called at any time."""
+
+    def __init__(self, context: Context, links: Links, attempt: Attempt) -> None:
+        self._context = context
+        self._links = links
+        self._attempt = attempt
+        self._ref = AttemptRef(context.base, attempt.remote_name)
+        self._saver = Saver(context, attempt, self._ref)
+        self._stop: asyncio.Future[StopReason] = asyncio.get_running_loop().create_future()
+
+    def ask_to_stop(self, reason: StopReason) -> None:
+        """End the attempt before its time, after a save; the first reason counts."""
+        if not self._stop.done():
+            self._stop.set_result(reason)
+
+    async def run(self) -> None:
+        """Go on from wherever the attempt stands until it has ended. An unreachable machine is tried for ever:
+        whether it is gone is for its provider to say."""
+        pause = FIRST_RETRY_SEC
+        while True:
+            try:
+                return await self._proceed()
+            except AttemptVanished as error:
+                return await self._end(AttemptEnd(Cause.HOST_FAULT, error=f"the machine lost the command: {error}"))
+            except (JobInputError, LaunchRefused) as error:
+                return await self._end(AttemptEnd(Cause.USER_ERROR, error=str(error)))
+            except Unreachable as error:
+                await self._note(f"{job_label(self._attempt.job_id)}: no contact, tried again: {error}")
+            except RemoteError as error:
+                return await self._end(AttemptEnd(Cause.HOST_FAULT, error=str(error)))
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_RETRY_SEC)
+
+    async def _note(self, why: str) -> None:
+        await self._context.db.write(workers.explain, [(self._attempt.worker_id, why)])
+
+    async def _proceed(self) -> None:
+        context = self._context
+        attempt = await context.db.read(jobs.get_attempt, self._attempt.job_id, self._attempt.number)
+        job = await context.db.read(jobs.get, self._attempt.job_id)
+        worker = await context.db.read(workers.get, self._attempt.worker_id)
+        if attempt is None or job is None or worker is None or attempt.state == AttemptState.ENDED:
+            return
+        if attempt.state in {AttemptState.ASSIGNED, AttemptState.STAGING} and self._stop.done():
+            reason = self._stop.result()
+            await self._end(AttemptEnd(reason.cause, error=reason.text, by_user=reason.by_user))
+            return
+        machine = await self._links.machine(worker)
+        resumed_from = ""
+        if attempt.state in {AttemptState.ASSIGNED, AttemptState.STAGING}:
+            resumed_from = await self._stage(machine, job)
+        if attempt.state == AttemptState.SAVING:
+            done = await self._recall_exit(machine)
+        else:
+            done = await self._execute(machine, job, worker, resumed_from)
+            await self._advance(AttemptState.SAVING)
+        await self._finish(machine, done, worker)
+
+    async def _advance(self, *states: AttemptState) -> None:
+        context = self._context
+        for state in states:
+            await context.db.write(jobs.advance_attempt, self._attempt, state, now=context.now(), epoch=context.epoch)
+
+    async def _stage(self, machine: Machine, job: Job) -> str:
+        """Upload what the job needs; returns the absolute remote path to resume from, empty at first."""
+        await self._advance(AttemptState.STAGING)
+        resumed_from = ""
+        if job.spec.workdir is not None or job.attempt > 1 or job.spec.checkpoint_dir is not None:
+            await attempts.prepare(machine, self._ref)
+            await self._put_workdir(machine, job)
+            snapshot = await self._saver.restore(machine)
+            if snapshot is not None:
+                resumed_from = f"{await _remote_home(machine)}/{self._ref.directory}/checkpoints"
+            await self._link_checkpoints(machine, job)
+        await self._advance(AttemptState.RUNNING)
+        return resumed_from
+
+    async def _put_workdir(self, machine: Machine, job: Job) -> None:
+        if job.spec.workdir is None:
+            return
+        limit = int(self._context.settings.scaler.workdir_max_mb * MEGABYTE)
+        root = Path(job.spec.workdir)
+        try:
+            chosen = await asyncio.to_thread(transfer.select_workdir, root, max_bytes=limit)
+        except (OSError, ValueError) as error:
+            raise JobInputError(f"workdir {root}: {error}") from error
+        await transfer.put_tree(machine, f"{self._ref.directory}/work", root, chosen.files)
+
+    async def _link_checkpoints(self, machine: Machine, job: Job) -> None:
+        """Let a command that writes checkpoints to a place of its own write them into CHECKPOINT_DIR."""
+        path = job.spec.checkpoint_dir
+        if path is None:
+            return
+        directory = self._ref.directory
+        target = shlex.quote(f"{directory}/work/{path}")
+        script = (
+            f'[ -L {target} ] || {{ mkdir -p -- "$(dirname -- {target})" && rmdir -- {target} 2>/dev/null;'
+            f' ln -s -- "$HOME/{directory}/checkpoints" {target}; }}'
+        )
+        done = await machine.run(script, label="linking the checkpoint directory")
+        if done.exit_status != 0:
+            raise JobInputError(f"checkpoint_dir {path!r} exists in the working directory and is not empty")
+
+    async def _execute(self, machine: Machine, job: Job, worker: Worker, resumed_from: str) -> Exit:
+        """Start the command, or attach to it, and follow it to its end while its checkpoints are saved."""
+        context, attempt = self._context, self._attempt
+        stored = await context.logs.size(attempt.job_id, attempt.number)
+        position = stored
+
+        async def sink(data: bytes) -> None:
+            nonlocal position
+            position = await context.logs.append(attempt.job_id, attempt.number, position, data)
+
+        launch = Launch(
+            command=job.spec.command or "",
+            argv=job.spec.argv,
+            env=self._environment(job, worker, resumed_from),
+            runtime_limit_sec=job.spec.max_runtime_sec,
+            grace_sec=JOB_GRACE_SEC,
+        )
+        try:
+            return await beside(
+                attempts.execute(machine, self._ref, launch, offset=stored, sink=sink),
+                self._save_now_and_then(machine),
+                self._stop_when_asked(machine),
+            )
+        finally:
+            await context.db.write(jobs.record_output, attempt.job_id, attempt.number, position)
+
+    def _environment(self, job: Job, worker: Worker, resumed_from: str) -> Mapping[str, str]:
+        secrets = read_job_secrets(self._context.home, job.id) if job.spec.secret_env else {}
+        return {
+            **job.spec.env,
+            **secrets,
+            "GPUSCALE_JOB_ID": job_label(job.id),
+            "GPUSCALE_ATTEMPT": str(self._attempt.number),
+            "GPUSCALE_WORKER_ID": worker_label(worker.id),
+            "GPUSCALE_RESUME_FROM": resumed_from,
+        }
+
+    async def _save_now_and_then(self, machine: Machine) -> None:
+        while True:
+            await asyncio.sleep(self._context.settings.checkpoints.interval_sec)
+            with contextlib.suppress(Unreachable):  # the command's own channel notices that and reconnects
+                try:
+                    await self._saver.save(machine)
+                except TransferError as error:
+                    await self._warn(f"checkpoints could not be saved now: {error}")
+                except OSError as error:
+                    await self._warn(f"checkpoints could not be stored: {error}; free some space")
+
+    async def _stop_when_asked(self, machine: Machine) -> None:
+        reason = await asyncio.shield(self._stop)
+        await self._note(f"{job_label(self._attempt.job_id)} is saved and stopped: {reason.text}")
+        with contextlib.suppress(Unreachable):
+            await attempts.stop(machine, self._ref, grace_sec=JOB_GRACE_SEC)
+
+    async def _warn(self, text: str) -> None:
+        attempt = self._attempt
+        await self._context.warn(text, job_id=attempt.job_id, attempt=attempt.number, worker_id=attempt.worker_id)
+
+    async def _recall_exit(self, machine: Machine) -> Exit:
+        """How the command ended, asked of the machine again: the engine died between its end and ours."""
+        found = await attempts.status(machine, self._ref)
+        if found.exit is None:
+            raise AttemptVanished(f"{machine.where}: how {self._ref.name} ended is not known any more")
+        return found.exit
+
+    async def _finish(self, machine: Machine, done: Exit, worker: Worker) -> None:
+        """The last snapshot, then the end."""
+        for left in reversed(range(FINAL_SAVE_TRIES)):
+            try:
+                await self._saver.save(machine)
+                break
+            except (TransferError, OSError) as error:
+                if not left:
+                    await self._warn(f"the last checkpoints could not be saved: {error}")
+        await self._end(await self._judge(done, worker))
+        with contextlib.suppress(RemoteError):  # what stays behind goes with the machine, or with the next tidying
+            await attempts.remove(machine, self._ref)
+
+    async def _judge(self, done: Exit, worker: Worker) -> AttemptEnd:
+        if done.timed_out:
+            return AttemptEnd(Cause.TIMEOUT, done.code, "ran longer than its max_runtime")
+        if done.stopped:
+            reason = await self._why_stopped(worker)
+            return AttemptEnd(reason.cause, done.code, reason.text, by_user=reason.by_user)
+        if done.code == 0:
+            return AttemptEnd(Cause.FINISHED, 0)
+        return AttemptEnd(Cause.USER_ERROR, done.code, f"the command exited with {done.code}")
+
+    async def _why_stopped(self, worker: Worker) -> StopReason:
+        """The reason that we were given, or the one that the engine before us must have had."""
+        if self._stop.done():
+            return self._stop.result()
+        job = await self._context.db.read(jobs.get, self._attempt.job_id)
+        current = await self._context.db.read(workers.get, worker.id)
+        return stop_reason(job, current) or StopReason(Cause.PREEMPTED, "stopped by the engine before this one")
+
+    async def _end(self, end: AttemptEnd) -> None:
+        context, attempt = self._context, self._attempt
+        await context.db.write(
+            ending.attempt_over, attempt, end, retries=context.settings.scaler.max_retries, now=context.now(),
+            epoch=context.epoch,
+        )  # fmt: skip
+        context.bells.ring("placer", "planner", "releaser", "keeper")
+
+
+def stop_reason(job: Job | None, worker: Worker | None) -> StopReason | None:
+    """Why the store says that an attempt must end before its time, None when it need not."""
+    if job is not None and job.cancel_requested_at is not None:
+        return StopReason(Cause.CANCELLED, "cancelled by its user")
+    if worker is not None and worker.state == WorkerState.RELEASING:
+        by_user = worker.cause is None
+        cause = Cause.PREEMPTED if by_user else worker.cause or Cause.HOST_FAULT
+        return StopReason(cause, f"its machine goes back: {worker.why}", by_user=by_user)
+    return None
+
+
+async def _remote_home(machine: Machine) -> str:
+    done = await machine.run('printf %s "$HOME"', label="asking for the home directory")
+    home = done.stdout.decode("utf-8", "surrogateescape")
+    if done.exit_status != 0 or not home.startswith("/") or "\n" in home:
+        raise RemoteError(f"{machine.where}: its HOME is no absolute path")
+    return home
+
+
+async def note_failure(context: Context, attempt: Attempt, error: BaseException) -> None:
+    """Our own fault: said in the audit log; the attempt is taken up again."""
+    await context.db.write(
+        events.append, context.now(), "warning", f"an error of ours: {error!r}; taken up again", epoch=context.epoch,
+        job_id=attempt.job_id, attempt=attempt.number, worker_id=attempt.worker_id, cause=Cause.OUR_FAULT,
+    )  # fmt: skip

@@ -1,0 +1,82 @@
+"""Booting: a machine takes work once SSH has answered on it; one that never does goes back before it costs a fee."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gpuscale_tui.engine.context import Context
+from gpuscale_tui.engine.links import Links
+from gpuscale_tui.model.jobs import worker_label
+from gpuscale_tui.model.states import Cause, WorkerState
+from gpuscale_tui.model.workers import Worker
+from gpuscale_tui.remote.errors import HostKeyChanged, RemoteError
+from gpuscale_tui.store import workers
+
+OWN_HOST_BOOT_SEC = 120.0
+LOOK_SEC = 1.0
+PROBE = "uname -s && command -v sh tar tail mkdir mv >/dev/null && echo usable"
+
+
+class Booter:
+    """Probes booting machines, all at the same time."""
+
+    name = "booter"
+
+    def __init__(self, context: Context, links: Links, tasks: asyncio.TaskGroup) -> None:
+        self._context = context
+        self._links = links
+        self._tasks = tasks
+        self._probing: set[int] = set()
+
+    async def tick(self) -> float:
+        """See `Service.tick`."""
+        live = await self._context.db.read(workers.live)
+        booting = [worker for worker in live if worker.state == WorkerState.BOOTING]
+        for worker in booting:
+            if self._overdue(worker):
+                await self._give_up(worker)
+            elif worker.endpoint is not None and worker.id not in self._probing:
+                self._probing.add(worker.id)
+                self._tasks.create_task(self._probe(worker), name=f"probe {worker_label(worker.id)}")
+        return LOOK_SEC if booting else self._context.settings.scaler.poll_interval_sec
+
+    def _limit_sec(self, worker: Worker) -> float:
+        boots = worker.provider in self._context.providers and self._context.providers[worker.provider].facts.boots
+        return self._context.settings.providers.clore.deploy_timeout_sec if boots else OWN_HOST_BOOT_SEC
+
+    def _overdue(self, worker: Worker) -> bool:
+        since = worker.held_from if worker.held_from is not None else worker.created_at
+        return self._context.now() - since > self._limit_sec(worker) * 1000
+
+    async def _give_up(self, worker: Worker) -> None:
+        reason = f"did not come up within {self._limit_sec(worker):g} s ({worker.why})"
+        context = self._context
+        await context.db.write(
+            workers.begin_release, worker.id, reason, cause=Cause.HOST_FAULT, now=context.now(), epoch=context.epoch
+        )
+        await context.warn(f"{worker_label(worker.id)} {reason}; it goes back", worker_id=worker.id)
+        context.bells.ring("releaser", "planner")
+
+    async def _probe(self, worker: Worker) -> None:
+        """One try; the next look begins another."""
+        context = self._context
+        try:
+            machine = await self._links.machine(worker)
+            done = await machine.run(PROBE, timeout_sec=30, label="probe")
+            if done.exit_status != 0 or b"usable" not in done.stdout:
+                await context.db.write(workers.explain, [(worker.id, "boots; its userland lacks sh, tar or tail")])
+                return
+            await self._ready(worker, machine.host_key)
+        except HostKeyChanged as error:
+            await context.db.write(workers.explain, [(worker.id, f"boots; {error}")])
+        except RemoteError as error:
+            await context.db.write(workers.explain, [(worker.id, f"boots; SSH does not answer yet: {error}")])
+        finally:
+            self._probing.discard(worker.id)
+
+    async def _ready(self, worker: Worker, host_key: str) -> None:
+        context = self._context
+        current = await context.db.read(workers.get, worker.id)
+        if current is not None and current.state == WorkerState.BOOTING:
+            await context.db.write(workers.became_ready, worker.id, host_key, now=context.now(), epoch=context.epoch)
+            context.bells.ring("placer", "planner")

@@ -1,0 +1,86 @@
+"""What every service of the engine works with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from gpuscale_tui.model.settings import Settings
+from gpuscale_tui.providers.base import Provider
+from gpuscale_tui.store import events
+from gpuscale_tui.store.aio import AsyncDatabase, AsyncLogs
+from gpuscale_tui.store.checkpoints import SnapshotStore
+from gpuscale_tui.store.home import Home
+
+
+class Bells:
+    """One bell a service: ringing makes its next look come sooner. Correctness never depends on a bell."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._bells = {name: asyncio.Event() for name in names}
+
+    def ring(self, *names: str) -> None:
+        """Wake these services; without a name, all of them."""
+        for name in names or self._bells:
+            self._bells[name].set()
+
+    async def wait(self, name: str, timeout_sec: float) -> None:
+        """Return when this bell rings or after `timeout_sec`, whichever is first."""
+        bell = self._bells[name]
+        try:
+            async with asyncio.timeout(timeout_sec):
+                await bell.wait()
+        except TimeoutError:
+            return
+        finally:
+            bell.clear()
+
+
+@dataclass(slots=True)
+class Control:
+    """How the engine is to go on: `drain` takes no new work, `at_once` saves, puts back and gives back now."""
+
+    drain: bool = False
+    at_once: bool = False
+    at_once_since: int | None = None
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+    outcome: str = ""
+
+    def stop(self, *, at_once: bool, now: int) -> None:
+        """Begin to end; a second, harder call wins over a first, softer one."""
+        self.drain = True
+        if at_once and not self.at_once:
+            self.at_once, self.at_once_since = True, now
+
+    def finish(self, outcome: str) -> None:
+        """The engine has nothing left to do."""
+        self.outcome = outcome
+        self.done.set()
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The engine's parts, shared by its services. `now` gives UTC ms; `base` is our directory on every machine."""
+
+    home: Home
+    settings: Settings
+    db: AsyncDatabase
+    logs: AsyncLogs
+    snapshots: SnapshotStore
+    providers: Mapping[str, Provider]
+    epoch: int
+    base: str
+    public_key: str
+    now: Callable[[], int]
+    bells: Bells
+    control: Control
+
+    async def warn(
+        self, detail: str, *, job_id: int | None = None, worker_id: int | None = None, attempt: int | None = None
+    ) -> None:
+        """Append a warning to the audit log, for the user to see."""
+        await self.db.write(
+            events.append, self.now(), "warning", detail, epoch=self.epoch, job_id=job_id, worker_id=worker_id,
+            attempt=attempt,
+        )  # fmt: skip

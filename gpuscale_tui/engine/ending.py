@@ -1,0 +1,81 @@
+"""How an attempt or a machine comes to its end in the store: compositions of the store's commands, one transaction each."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from gpuscale_tui.model.jobs import Attempt
+from gpuscale_tui.model.states import AttemptState, Cause
+from gpuscale_tui.policy.outcomes import judge
+from gpuscale_tui.store import checkpoints, jobs, spans, workers
+from gpuscale_tui.store.jobs import Ending
+
+
+@dataclass(frozen=True, slots=True)
+class Bill:
+    """What a machine has cost in micro-dollars; `final` when that is the provider's own last word."""
+
+    total: int
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """Why an attempt ended. `by_user`: its user moved it, which is nobody's fault."""
+
+    cause: Cause
+    exit_code: int | None = None
+    error: str | None = None
+    by_user: bool = False
+
+
+def attempt_over(
+    connection: sqlite3.Connection, attempt: Attempt, end: AttemptEnd, *, retries: int, now: int, epoch: int | None
+) -> bool:
+    """End an attempt and settle its job as policy says; False when it had ended before."""
+    job = jobs.get(connection, attempt.job_id)
+    if job is None:
+        raise LookupError(f"job {attempt.job_id} does not exist")
+    limit = retries if job.spec.retries is None else job.spec.retries
+    verdict = judge(end.cause, job.faults, limit, by_user=end.by_user)
+    error = end.error
+    if verdict.counted and job.faults >= limit:
+        error = f"{end.error or end.cause}; given up after {job.faults + 1} faults (its limit of retries is {limit})"
+    settled = Ending(
+        cause=end.cause,
+        job_state=verdict.state,
+        exit_code=end.exit_code,
+        error=error,
+        not_before=now + verdict.pause_ms if verdict.pause_ms else None,
+        counted=verdict.counted,
+        saved_at=checkpoints.last_snapshot_at(connection, attempt.job_id, attempt.number),
+    )
+    ended = jobs.end_attempt(connection, attempt, settled, now=now, epoch=epoch)
+    jobs.cancel_requeued(connection, attempt.job_id, now=now, epoch=epoch)
+    return ended
+
+
+def machine_gone(
+    connection: sqlite3.Connection,
+    worker_id: int,
+    detail: str,
+    cause: Cause | None,
+    bill: Bill,
+    *,
+    retries: int,
+    now: int,
+    epoch: int | None,
+) -> None:
+    """The provider has confirmed that a machine is gone: end it, its attempt and its books."""
+    before = workers.get(connection, worker_id)
+    gone = workers.confirm_gone(connection, worker_id, detail, cause=cause, now=now, epoch=epoch)
+    if before is not None and gone.job_id is not None and gone.attempt is not None:
+        attempt = jobs.get_attempt(connection, gone.job_id, gone.attempt)
+        if attempt is not None and attempt.state != AttemptState.ENDED:
+            end = AttemptEnd(
+                gone.cause or cause or Cause.PREEMPTED, error=f"its machine is gone: {detail}",
+                by_user=gone.cause is None and cause is None,
+            )  # fmt: skip
+            attempt_over(connection, attempt, end, retries=retries, now=now, epoch=epoch)
+    spans.book(connection, worker_id, bill.total, now, billed=bill.final)

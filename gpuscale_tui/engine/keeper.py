@@ -1,0 +1,90 @@
+"""Keeping the engine itself: its heartbeat, what users ask of it, and when it may end."""
+
+from __future__ import annotations
+
+from gpuscale_tui.engine.context import Context
+from gpuscale_tui.model.jobs import worker_label
+from gpuscale_tui.model.money import format_usd
+from gpuscale_tui.model.states import JobState
+from gpuscale_tui.model.workers import Worker
+from gpuscale_tui.store import demand, engines, workers
+from gpuscale_tui.store.engines import Request
+
+LOOK_SEC = 1.0
+GRACE_SEC = 5.0
+"""Slack that a machine's job gets beyond its own grace before the machine goes back all the same."""
+
+
+class Keeper:
+    """Ends the engine when it is asked to or when nothing is left to do."""
+
+    name = "keeper"
+
+    def __init__(self, context: Context, *, exit_when_idle: bool) -> None:
+        self._context = context
+        self._exit_when_idle = exit_when_idle
+
+    async def tick(self) -> float:
+        """See `Service.tick`."""
+        context = self._context
+        live = await context.db.read(workers.live)
+        for request in await context.db.read(engines.open_requests):
+            await self._obey(request)
+        if context.control.at_once:
+            await self._give_everything_back(live)
+        await self._beat(live)
+        await self._maybe_end(live)
+        return LOOK_SEC
+
+    async def _obey(self, request: Request) -> None:
+        context = self._context
+        if request.kind in {"stop", "stop_now"}:
+            context.control.stop(at_once=request.kind == "stop_now", now=context.now())
+            await context.db.write(engines.close_request, request.id, "the engine is ending", context.now())
+            context.bells.ring()
+        elif request.kind == "release" and request.amount is not None:
+            await self._release(request.amount, f"given back by {request.user}")
+            await context.db.write(engines.close_request, request.id, "done", context.now())
+
+    async def _release(self, worker_id: int, reason: str) -> None:
+        context = self._context
+        worker = await context.db.read(workers.get, worker_id)
+        if worker is None:
+            return
+        grace = int((context.settings.scaler.shutdown_grace_sec + GRACE_SEC) * 1000)
+        begun = await context.db.write(
+            workers.begin_release, worker_id, reason, grace_ms=grace, now=context.now(), epoch=context.epoch
+        )
+        if begun:
+            context.bells.ring("releaser", "runner", "planner")
+
+    async def _give_everything_back(self, live: list[Worker]) -> None:
+        for worker in live:
+            await self._release(worker.id, "the engine was stopped at once")
+
+    async def _beat(self, live: list[Worker]) -> None:
+        context = self._context
+        note = ""
+        if context.control.drain:
+            rate = sum(worker.rate for worker in live)
+            names = ", ".join(worker_label(worker.id) for worker in live[:8])
+            note = f"ending: {len(live)} machines left ({names}), {format_usd(rate)}/h" if live else "ending"
+        await context.db.write(engines.heartbeat, context.now(), note)
+
+    async def _maybe_end(self, live: list[Worker]) -> None:
+        context, control = self._context, self._context.control
+        if control.at_once and control.at_once_since is not None:
+            waited_ms = context.now() - control.at_once_since
+            if waited_ms > context.settings.scaler.shutdown_grace_sec * 1000 and live:
+                names = ", ".join(worker_label(worker.id) for worker in live)
+                await context.warn(f"ended while {names} were not confirmed released; the next start goes on with them")
+                control.finish(f"not confirmed released: {names}")
+                return
+        if live:
+            return
+        running = await context.db.read(demand.count_by_state, JobState.RUNNING.value)
+        pending = await context.db.read(demand.count_by_state, JobState.PENDING.value)
+        if control.drain and not running:
+            control.finish("stopped; everything is given back")
+        elif self._exit_when_idle and not running and not pending:
+            control.finish("nothing is pending, running or rented")

@@ -1,0 +1,145 @@
+"""Planning: read the store and the market, ask policy, carry out what it wants, write down why the rest waits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from gpuscale_tui.engine import view
+from gpuscale_tui.engine.context import Context
+from gpuscale_tui.engine.renter import Renter
+from gpuscale_tui.model.offers import Need, Offer, Survey
+from gpuscale_tui.model.states import JobState
+from gpuscale_tui.policy.matching import offer_verdict
+from gpuscale_tui.policy.scaling import group_jobs, plan
+from gpuscale_tui.policy.world import MarketView, Plan, Release, World
+from gpuscale_tui.providers.base import Provider, ProviderError
+from gpuscale_tui.store import demand, engines, market, workers
+from gpuscale_tui.store.engines import Request
+
+GROUPS_SURVEYED = 40
+"""Groups of jobs whose market is looked at in one round, the most urgent ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The store's part of the world, and the requests that are still open."""
+
+    world: World
+    requests: tuple[Request, ...]
+
+    def request(self, kind: str) -> Request | None:
+        """The oldest open request of a kind."""
+        return next((request for request in self.requests if request.kind == kind), None)
+
+
+class Planner:
+    """Rents and gives back, by the plan."""
+
+    name = "planner"
+
+    def __init__(self, context: Context, renter: Renter) -> None:
+        self._context = context
+        self._renter = renter
+
+    async def tick(self) -> float:
+        """See `Service.tick`."""
+        standing = await self._look()
+        world = await self._survey(standing.world)
+        made = plan(world)
+        await self._release(made.releases, standing)
+        self._rent(made, standing)
+        await self._explain(made)
+        return self._context.settings.scaler.poll_interval_sec
+
+    async def _look(self) -> Standing:
+        context, now = self._context, self._context.now()
+        waiting = await context.db.read(demand.waiting)
+        running = await context.db.read(demand.count_by_state, JobState.RUNNING.value)
+        live = await context.db.read(workers.live)
+        failed = await context.db.read(workers.recently_failed_servers, now - view.SERVER_PAUSE_MS)
+        requests = tuple(await context.db.read(engines.open_requests))
+        world = World(
+            now=now,
+            scaler=context.settings.scaler,
+            cap=view.cap(context.settings),
+            limits=view.limits(context.settings, failed),
+            pending=view.pending(waiting),
+            running=running,
+            machines=view.machines(live),
+            default_need=view.default_need(context.settings),
+            scale_up=sum(request.amount or 0 for request in requests if request.kind == "scale_up"),
+            scale_down=sum(request.amount or 0 for request in requests if request.kind == "scale_down"),
+            drain=context.control.drain,
+        )
+        return Standing(world, requests)
+
+    async def _survey(self, world: World) -> World:
+        """Add the market's view for each group that lacks a machine, and for the settings' own GPU."""
+        wanted = {group.need.key: group.need for group in group_jobs(world) if group.uncovered > 0}
+        needs = dict(list(wanted.items())[:GROUPS_SURVEYED])
+        if world.default_need is not None:
+            needs.setdefault(world.default_need.key, world.default_need)
+        if world.drain:
+            needs = {}
+        markets = {key: await self._market(need, world) for key, need in needs.items()}
+        return replace(world, markets=markets)
+
+    async def _market(self, need: Need, world: World) -> MarketView:
+        offers: list[Offer] = []
+        rejected: dict[str, int] = {}
+        errors: list[str] = []
+        for name, provider in self._context.providers.items():
+            if need.provider not in {None, name}:
+                continue
+            paused = self._renter.paused(name)
+            if paused is not None:
+                errors.append(paused)
+                continue
+            survey = await self._ask(name, provider, need)
+            if isinstance(survey, str):
+                errors.append(survey)
+                continue
+            await self._remember(name, need, survey, world)
+            offers += survey.offers
+            for reason, count in survey.rejected.items():
+                rejected[reason] = rejected.get(reason, 0) + count
+        return MarketView(tuple(offers), rejected, tuple(errors))
+
+    async def _ask(self, name: str, provider: Provider, need: Need) -> Survey | str:
+        try:
+            return await provider.offers(need)
+        except ProviderError as error:
+            return f"{name}: {error}"
+
+    async def _remember(self, name: str, need: Need, survey: Survey, world: World) -> None:
+        """Keep the reading for `gpuscale market`, the form and guard rails."""
+        judged = [(offer, offer_verdict(offer, need, world.limits)) for offer in survey.offers]
+        now = self._context.now()
+        await self._context.db.write(market.replace, name, need.gpu_type, judged, now)
+
+    async def _release(self, releases: tuple[Release, ...], standing: Standing) -> None:
+        context = self._context
+        grace = int(context.settings.scaler.shutdown_grace_sec * 1000)
+        for release in releases:
+            begun = await context.db.write(
+                workers.begin_release, release.worker_id, release.reason, grace_ms=grace, now=context.now(),
+                epoch=context.epoch,
+            )  # fmt: skip
+            request = standing.request("scale_down")
+            if begun and request is not None and "scale down" in release.reason:
+                await context.db.write(engines.fulfil_one, request.id, context.now())
+        if releases:
+            context.bells.ring("releaser", "runner")
+
+    def _rent(self, made: Plan, standing: Standing) -> None:
+        request = standing.request("scale_up")
+        for rent in made.rents:
+            by_hand = request.id if request is not None and rent.purpose == "hand" else None
+            self._renter.begin(rent, by_hand)
+
+    async def _explain(self, made: Plan) -> None:
+        reasons = {key: (reason.code, reason.text) for key, reason in made.groups.items()}
+        context = self._context
+        await context.db.write(engines.explain_groups, reasons, context.now())
+        if made.workers:
+            await context.db.write(workers.explain, list(made.workers.items()))

@@ -1,0 +1,130 @@
+"""Renting: intent, act, outcome. A create call is made once; what came of it is for the reconciler to find out."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import dataclass
+
+from gpuscale_tui.engine import view
+from gpuscale_tui.engine.context import Context
+from gpuscale_tui.model.states import Cause, OrderOutcome
+from gpuscale_tui.model.workers import Worker
+from gpuscale_tui.policy.world import Rent
+from gpuscale_tui.providers.base import Accepted, RentRefused, RentRequest, Unknown
+from gpuscale_tui.store import engines, workers
+from gpuscale_tui.store.workers import CapReached, Intent
+
+FIRST_PAUSE_SEC = 10.0
+LONGEST_PAUSE_SEC = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A provider that refused for a reason of its own is not asked again before `until` (UTC ms)."""
+
+    until: int
+    seconds: float
+    reason: str
+
+
+class Renter:
+    """Places orders, one at a time with each provider."""
+
+    def __init__(self, context: Context, tasks: asyncio.TaskGroup) -> None:
+        self._context = context
+        self._tasks = tasks
+        self._pauses: dict[str, Pause] = {}
+        self._busy: set[str] = set()
+        self.calling: set[int] = set()
+        """Workers whose create call this engine is making right now."""
+        self.listed: dict[str, frozenset[str]] = {}
+        """Order ids in each provider's last complete listing, kept by the reconciler."""
+
+    def paused(self, provider: str) -> str | None:
+        """Why nothing is rented from this provider just now."""
+        if provider not in self.listed:
+            return f"{provider}: the list of our machines there has not been read yet"
+        pause = self._pauses.get(provider)
+        if pause is None or pause.until <= self._context.now():
+            return None
+        left = (pause.until - self._context.now()) // 1000
+        return f"{provider} refused: {pause.reason}; tried again in {left} s"
+
+    def begin(self, rent: Rent, request_id: int | None) -> None:
+        """Rent in the background, unless that provider is busy, not read yet or paused."""
+        provider = rent.offer.provider
+        if self.paused(provider) is None and provider not in self._busy and not self._context.control.drain:
+            self._busy.add(provider)
+            self._tasks.create_task(self._rent(rent, request_id), name=f"rent from {provider}")
+
+    async def _rent(self, rent: Rent, request_id: int | None) -> None:
+        try:
+            worker = await self._intend(rent, request_id)
+            if worker is not None:
+                await self._order(rent, worker)
+        finally:
+            self._busy.discard(rent.offer.provider)
+            self._context.bells.ring("planner", "reconciler")
+
+    async def _intend(self, rent: Rent, request_id: int | None) -> Worker | None:
+        """Write what is about to be done, if the cap still allows it."""
+        context = self._context
+        intent = Intent(
+            token=secrets.token_hex(16),
+            offer=rent.offer,
+            need=rent.need,
+            reason=rent.reason,
+            known_orders=self.listed[rent.offer.provider],
+            cap=view.cap(context.settings),
+            max_workers=context.settings.scaler.max_workers,
+            purpose=rent.purpose,
+        )
+        written = await context.db.write(workers.write_intent, intent, now=context.now(), epoch=context.epoch)
+        if isinstance(written, CapReached):
+            return None
+        self.calling.add(written.id)
+        if request_id is not None:
+            await context.db.write(engines.fulfil_one, request_id, context.now())
+        return written
+
+    async def _order(self, rent: Rent, worker: Worker) -> None:
+        context = self._context
+        request = RentRequest(
+            token=worker.token,
+            offer=rent.offer,
+            image=rent.need.image,
+            public_key=context.public_key,
+            max_rate=worker.rate,
+            requested_at=worker.created_at,
+        )
+        try:
+            outcome = await context.providers[rent.offer.provider].rent(request)
+            await self._record(worker, outcome)
+        finally:
+            self.calling.discard(worker.id)
+
+    async def _record(self, worker: Worker, outcome: Accepted | RentRefused | Unknown) -> None:
+        context = self._context
+        if isinstance(outcome, RentRefused):
+            await self._refused(worker, outcome)
+            return
+        accepted = isinstance(outcome, Accepted)
+        if accepted:
+            self._pauses.pop(worker.provider, None)
+        detail = "placed; waits to appear in the provider's list" if isinstance(outcome, Accepted) else outcome.reason
+        state = OrderOutcome.ACCEPTED if accepted else OrderOutcome.UNKNOWN
+        await context.db.write(workers.record_outcome, worker.id, state, detail, now=context.now(), epoch=context.epoch)
+
+    async def _refused(self, worker: Worker, outcome: RentRefused) -> None:
+        """It is certain that there is no order; leave the server or the provider alone for a while."""
+        context = self._context
+        cause = Cause.HOST_FAULT if outcome.pause_server else Cause.PROVIDER_FAULT
+        await context.db.write(
+            workers.refuse, worker.id, f"refused: {outcome.reason}", cause, now=context.now(), epoch=context.epoch
+        )
+        if not outcome.pause_server:
+            before = self._pauses.get(worker.provider)
+            seconds = FIRST_PAUSE_SEC if before is None else min(before.seconds * 2, LONGEST_PAUSE_SEC)
+            until = context.now() + int(seconds * 1000)
+            self._pauses[worker.provider] = Pause(until, seconds, outcome.reason)

@@ -1,0 +1,94 @@
+"""Running: one task for each attempt that has not ended, taken up again after any failure or restart."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from gpuscale_tui.engine.attempt import AttemptRun, StopReason, note_failure, stop_reason
+from gpuscale_tui.engine.context import Context
+from gpuscale_tui.engine.links import Links
+from gpuscale_tui.model.jobs import Attempt
+from gpuscale_tui.model.states import Cause
+from gpuscale_tui.store import jobs, workers
+from gpuscale_tui.store.database import StaleEngine
+
+LOGGER = logging.getLogger("gpuscale.engine")
+LOOK_SEC = 2.0
+FIRST_PAUSE_SEC = 1.0
+LONGEST_PAUSE_SEC = 60.0
+Key = tuple[int, int]
+
+
+@dataclass(slots=True)
+class Running:
+    """An attempt's task, and how often it has failed by our own fault."""
+
+    task: asyncio.Task[None]
+    run: AttemptRun
+
+
+class Runner:
+    """Keeps a task for every live attempt; one that fails harms no other."""
+
+    name = "runner"
+
+    def __init__(self, context: Context, links: Links, tasks: asyncio.TaskGroup) -> None:
+        self._context = context
+        self._links = links
+        self._tasks = tasks
+        self._running: dict[Key, Running] = {}
+        self._failures: dict[Key, int] = {}
+
+    async def tick(self) -> float:
+        """See `Service.tick`."""
+        live = {
+            (attempt.job_id, attempt.number): attempt for attempt in await self._context.db.read(jobs.live_attempts)
+        }
+        for key in [key for key in self._running if key not in live]:
+            self._running.pop(key).task.cancel()
+            self._failures.pop(key, None)
+        for key, attempt in live.items():
+            if key not in self._running:
+                self._begin(key, attempt)
+        await self._pass_on_stops(live)
+        return LOOK_SEC
+
+    def _begin(self, key: Key, attempt: Attempt) -> None:
+        run = AttemptRun(self._context, self._links, attempt)
+        task = self._tasks.create_task(self._carry(key, attempt, run), name=attempt.remote_name)
+        self._running[key] = Running(task, run)
+
+    async def _carry(self, key: Key, attempt: Attempt, run: AttemptRun) -> None:
+        """Run to the end; an unforeseen error is told, and the attempt is taken up again after a pause."""
+        try:
+            await run.run()
+        except StaleEngine:
+            raise
+        except Exception as error:
+            LOGGER.error("%s failed", attempt.remote_name, exc_info=error)
+            failures = self._failures[key] = self._failures.get(key, 0) + 1
+            if failures == 1:
+                await note_failure(self._context, attempt, error)
+            await asyncio.sleep(min(FIRST_PAUSE_SEC * 2**failures, LONGEST_PAUSE_SEC))
+        finally:
+            running = self._running.get(key)
+            if running is not None and running.run is run:
+                del self._running[key]
+            self._context.bells.ring(self.name)
+
+    async def _pass_on_stops(self, live: dict[Key, Attempt]) -> None:
+        if not self._running:
+            return
+        context = self._context
+        if context.control.at_once:
+            for running in self._running.values():
+                running.run.ask_to_stop(StopReason(Cause.PREEMPTED, "the engine was stopped; it goes on later"))
+            return
+        cancelling = {job.id: job for job in await context.db.read(jobs.cancelling)}
+        fleet = {worker.id: worker for worker in await context.db.read(workers.live)}
+        for key, running in self._running.items():
+            reason = stop_reason(cancelling.get(key[0]), fleet.get(live[key].worker_id)) if key in live else None
+            if reason is not None:
+                running.run.ask_to_stop(reason)

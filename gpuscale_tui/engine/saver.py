@@ -1,0 +1,102 @@
+"""Saving: a job's checkpoint directory fetched into snapshots while it runs, and put back before its next attempt."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gpuscale_tui.engine.context import Context
+from gpuscale_tui.model.jobs import Attempt
+from gpuscale_tui.remote import transfer
+from gpuscale_tui.remote.attempts import AttemptRef
+from gpuscale_tui.remote.connection import Machine
+from gpuscale_tui.remote.errors import TransferError
+from gpuscale_tui.remote.transfer import FetchedFile, RemoteFile
+from gpuscale_tui.store import checkpoints, jobs
+from gpuscale_tui.store.checkpoints import Draft, FileEntry, Snapshot
+
+MEGABYTE = 1_000_000
+FETCH_TRIES = 3
+FETCH_SEC = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What the directory looked like: equal signatures mean that there is nothing new to save."""
+
+    files: tuple[tuple[str, int, int], ...]
+
+
+class Saver:
+    """Saves one attempt's checkpoints."""
+
+    def __init__(self, context: Context, attempt: Attempt, ref: AttemptRef) -> None:
+        self._context = context
+        self._attempt = attempt
+        self._directory = f"{ref.directory}/checkpoints"
+        self._saved: Signature | None = None
+        self._lock = asyncio.Lock()
+
+    async def restore(self, machine: Machine) -> Snapshot | None:
+        """Put the newest valid snapshot of the job, if any, into the attempt's checkpoint directory."""
+        context, attempt = self._context, self._attempt
+        snapshot = await asyncio.to_thread(context.snapshots.newest_valid, attempt.job_id)
+        if snapshot is None:
+            return None
+        names = [entry.path for entry in snapshot.files]
+        await transfer.put_tree(machine, self._directory, snapshot.root, names)
+        await context.db.write(jobs.record_resume, attempt, snapshot.number, now=context.now(), epoch=context.epoch)
+        self._saved = _signature(await transfer.list_tree(machine, self._directory))
+        return snapshot
+
+    async def save(self, machine: Machine) -> bool:
+        """Take a snapshot if the directory has changed since the last one; True when one was taken.
+
+        Files that change while they are read are taken again. Raises Unreachable or TransferError.
+        """
+        async with self._lock:
+            for _ in range(FETCH_TRIES):
+                listed = await transfer.list_tree(machine, self._directory)
+                signature = _signature(listed)
+                if not signature.files or signature == self._saved:
+                    return False
+                if await self._fetch(machine, listed):
+                    self._saved = signature
+                    return True
+            raise TransferError(f"{self._directory} changed during each of {FETCH_TRIES} tries to save it")
+
+    async def _fetch(self, machine: Machine, listed: Sequence[RemoteFile]) -> bool:
+        context = self._context
+        draft = await asyncio.to_thread(context.snapshots.begin, self._attempt.job_id)
+        try:
+            fetched = await transfer.get_files(
+                machine, self._directory, [file.path for file in listed if file.kind == "file"], draft.files,
+                max_bytes=int(context.settings.checkpoints.max_mb * MEGABYTE), timeout_sec=FETCH_SEC,
+            )  # fmt: skip
+        except BaseException:
+            await asyncio.to_thread(context.snapshots.discard, draft)
+            raise
+        if any(file.changed for file in fetched):
+            await asyncio.to_thread(context.snapshots.discard, draft)
+            return False
+        await self._commit(draft, fetched)
+        return True
+
+    async def _commit(self, draft: Draft, fetched: Sequence[FetchedFile]) -> None:
+        """Files and manifest first, the row last: a snapshot that the store knows of exists."""
+        context, attempt = self._context, self._attempt
+        entries = tuple(FileEntry(file.path, file.size, file.mode, file.sha256) for file in fetched)
+        meta = {"attempt": attempt.number, "worker": attempt.worker_id, "at": context.now()}
+        snapshot = await asyncio.to_thread(context.snapshots.commit, draft, entries, meta)
+        await context.db.write(
+            checkpoints.record_snapshot, attempt.job_id, snapshot.number, attempt.number, len(entries),
+            sum(entry.size for entry in entries), now=context.now(), epoch=context.epoch,
+        )  # fmt: skip
+        pruned = await asyncio.to_thread(context.snapshots.prune, attempt.job_id, context.settings.checkpoints.keep)
+        if pruned:
+            await context.db.write(checkpoints.mark_pruned, attempt.job_id, pruned, now=context.now())
+
+
+def _signature(listed: Sequence[RemoteFile]) -> Signature:
+    return Signature(tuple(sorted((file.path, file.size, file.mtime) for file in listed if file.kind == "file")))

@@ -1,0 +1,58 @@
+"""The loop that every service runs in: look, act, wait for the bell. One failing service harms no other."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Protocol
+
+from gpuscale_tui.engine.context import Context
+from gpuscale_tui.store.database import StaleEngine
+
+LOGGER = logging.getLogger("gpuscale.engine")
+LONGEST_PAUSE_SEC = 60.0
+
+
+class Service(Protocol):
+    """One duty of the engine."""
+
+    name: str
+
+    async def tick(self) -> float:
+        """Look at the world once and act; returns the seconds after which to look again at the latest."""
+        ...
+
+
+async def serve(context: Context, service: Service, *, quiet_sec: float = 0.0) -> None:
+    """Run a service until cancelled. `quiet_sec` is the least time between two looks, however often the bell rings.
+
+    A look that fails is reported and repeated after a growing pause; only losing the home to another engine ends it.
+    """
+    failures = 0
+    while True:
+        try:
+            delay = await service.tick()
+        except StaleEngine:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other duties go on and the user is told
+            failures += 1
+            await _report(context, service.name, error, failures)
+            await asyncio.sleep(min(2.0**failures, LONGEST_PAUSE_SEC))
+            continue
+        failures = 0
+        if quiet_sec:
+            await asyncio.sleep(quiet_sec)
+        await context.bells.wait(service.name, delay)
+
+
+async def _report(context: Context, name: str, error: Exception, failures: int) -> None:
+    """Tell the log each time, the audit log the first time: a full disk must not be asked to store its own message."""
+    LOGGER.error("%s failed (%d in a row): %s", name, failures, error, exc_info=error)
+    if failures > 1:
+        return
+    try:
+        await context.warn(f"{name} failed: {error}; it is tried again")
+    except StaleEngine:
+        raise
+    except Exception as second:  # noqa: BLE001 - the log above has the first error, this one says why it is only there
+        LOGGER.error("the warning could not be stored: %s", second)  # noqa: TRY400

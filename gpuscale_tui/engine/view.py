@@ -1,0 +1,76 @@
+"""The view: what the store and the market say, as policy wants to see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from gpuscale_tui.model.gpus import canonical_gpu
+from gpuscale_tui.model.money import parse_usd
+from gpuscale_tui.model.offers import Need
+from gpuscale_tui.model.settings import Settings
+from gpuscale_tui.model.states import WorkerState
+from gpuscale_tui.model.workers import Worker
+from gpuscale_tui.policy.world import Limits, Machine, PendingJob
+from gpuscale_tui.store.demand import Waiting
+
+SERVER_PAUSE_MS = 30 * 60_000
+"""How long a server that failed us is left alone."""
+
+
+def gpu_setting(settings: Settings) -> str | None:
+    """The GPU of a job that names none; None for no GPU."""
+    name = settings.scaler.gpu_type.strip()
+    return None if name.casefold() in {"", "none"} else canonical_gpu(name)
+
+
+def default_need(settings: Settings) -> Need:
+    """What a job that names nothing needs: for `scale up` and min_workers."""
+    gpu = gpu_setting(settings)
+    return Need(settings.scaler.docker_image, gpu, 0 if gpu is None else 1, None)
+
+
+def cap(settings: Settings) -> int:
+    """The hourly cap in micro-dollars."""
+    return parse_usd(settings.scaler.max_hourly_budget)
+
+
+def limits(settings: Settings, paused: dict[tuple[str, str], str] | None = None) -> Limits:
+    """The limits of the settings, with the servers that are paused."""
+    clore = settings.providers.clore
+    return Limits(
+        default_price=parse_usd(settings.scaler.max_price_per_gpu),
+        min_reliability=clore.min_reliability,
+        exclude_countries=frozenset(clore.exclude_countries),
+        paused=paused or {},
+    )
+
+
+def machines(workers: Iterable[Worker]) -> tuple[Machine, ...]:
+    """Workers as policy sees them; one whose price counts against the cap is always among them."""
+    return tuple(
+        Machine(
+            id=worker.id,
+            state=worker.state,
+            provider=worker.provider,
+            gpu_type=worker.gpu_type,
+            gpu_count=worker.gpu_count,
+            image=worker.image,
+            market=worker.market,
+            rate=worker.rate,
+            group_key=worker.group_key,
+            idle_since=worker.idle_since,
+            purpose=worker.purpose,
+        )
+        for worker in workers
+    )
+
+
+def pending(jobs: Iterable[Waiting]) -> tuple[PendingJob, ...]:
+    """Waiting jobs as policy sees them."""
+    return tuple(PendingJob(job.id, job.need, job.priority, job.submitted_at, job.not_before) for job in jobs)
+
+
+def in_transition(workers: Iterable[Worker]) -> bool:
+    """Whether something changes soon by itself: then the next look comes sooner."""
+    moving = {WorkerState.ORDERING, WorkerState.BOOTING, WorkerState.RELEASING}
+    return any(worker.state in moving for worker in workers)

@@ -13,24 +13,34 @@ KNOWN_GPUS = (
 )  # fmt: skip
 """Names worth suggesting; any other name is allowed too, markets know more than we do."""
 
-_COUNT = re.compile(r"^\s*(\d+)\s*x\s+", re.IGNORECASE)
+_COUNT = re.compile(r"^\s*([0-9]{1,3})\s*x\s+", re.IGNORECASE)
 _VENDOR = re.compile(r"\b(nvidia|geforce|tesla|amd|radeon)\b", re.IGNORECASE)
-_DATACENTER = re.compile(r"^(A100|A40|A10|H100|H200|B200|L40S|L40|L4|V100|T4)\b(?!.*laptop).*$", re.IGNORECASE)
+_SERIES = re.compile(r"\b(RTX|GTX)[\s_-]*(?=[A0-9])", re.IGNORECASE)
+_BARE_NUMBER = re.compile(r"^\s*(?=(?:(10|16)|20|30|40|50)[5-9]0(?![0-9]))")
+_SUFFIX = re.compile(r"(?<=\d)(ti)?(super)?(?=\s|$)", re.IGNORECASE)
+_ADA = re.compile(r"\bada$", re.IGNORECASE)
+_DATACENTER = re.compile(r"^(A100|A40|A10|H100|H200|B200|L40S|L40|L4|V100|T4)\b", re.IGNORECASE)
+_PART_OF_A_CARD = re.compile(r"\b(laptop|mig|vgpu|grid)\b|-\d+[ABCQ]\b", re.IGNORECASE)
+_SPELLINGS = {
+    "ti": "Ti", "super": "SUPER", "laptop": "Laptop", "gpu": "GPU", "ada": "Ada", "generation": "Generation",
+}  # fmt: skip
 
 
 def canonical_gpu(name: str) -> str:
-    """`"1x NVIDIA GeForce RTX 4090"`, `" RTX 4090"` and `"rtx4090"` are all `"RTX 4090"`.
+    """`"1x NVIDIA GeForce RTX 4090"`, `" RTX 4090"`, `"rtx4090"` and `"4090"` are all `"RTX 4090"`.
 
     A laptop part, a Ti or a SUPER stays what it is. Memory and bus of a data-centre part are dropped:
-    `"NVIDIA H100 80GB HBM3"` is `"H100"`.
+    `"NVIDIA H100 80GB HBM3"` is `"H100"`; a slice of one (`"H100 80GB HBM3 MIG 1g.10gb"`) is not.
     """
     text = _VENDOR.sub(" ", _COUNT.sub("", name))
-    text = re.sub(r"\b(RTX|GTX)\s*(?=[A0-9])", lambda match: match.group(1).upper() + " ", text, flags=re.IGNORECASE)
-    text = re.sub(r"(?<=\d)(ti|super)\b", r" \1", text, flags=re.IGNORECASE)
-    words = [_spelling(word) for word in text.split()]
-    joined = " ".join(words)
+    text = _BARE_NUMBER.sub(lambda match: "GTX " if match[1] else "RTX ", text)
+    text = _SERIES.sub(lambda match: match[1].upper() + " ", text)
+    text = _SUFFIX.sub(lambda match: "".join(f" {part}" for part in match.groups() if part), text)
+    joined = " ".join(_SPELLINGS.get(word.casefold(), word) for word in text.split())
     datacenter = _DATACENTER.match(joined)
-    return datacenter.group(1).upper() if datacenter else joined
+    if datacenter and not _PART_OF_A_CARD.search(joined):
+        return datacenter[1].upper()
+    return _ADA.sub("Ada Generation", joined)
 
 
 def same_gpu(left: str, right: str) -> bool:
@@ -41,9 +51,4 @@ def same_gpu(left: str, right: str) -> bool:
 def leading_count(name: str) -> int | None:
     """2 for `"2x NVIDIA ..."`, None when the name does not begin with a count."""
     match = _COUNT.match(name)
-    return int(match.group(1)) if match else None
-
-
-def _spelling(word: str) -> str:
-    special = {"ti": "Ti", "super": "SUPER", "laptop": "Laptop", "gpu": "GPU", "rtx": "RTX", "gtx": "GTX"}
-    return special.get(word.casefold(), word)
+    return int(match[1]) if match else None

@@ -81,14 +81,13 @@ BUILDERS: Mapping[str, Callable[[Surroundings], Provider | None]] = {
 
 def clore_url(config: CloreConfig, environ: Mapping[str, str]) -> str:
     """The API's address. Raises FieldError for one that would send the key over the network in the clear."""
-    from urllib.parse import urlsplit
+    from gpuscale_tui.providers.clore.address import host_of, on_this_computer
 
     field, url = "providers.clore.base_url", config.base_url
     if environ.get(URL_VARIABLE):
         field, url = URL_VARIABLE, environ[URL_VARIABLE]
-    parts = urlsplit(url)
-    local = parts.hostname in {"localhost", "::1"} or (parts.hostname or "").startswith("127.")
-    if not parts.hostname or not (parts.scheme == "https" or (parts.scheme == "http" and local)):
+    safe = url.startswith("https://") or (url.startswith("http://") and on_this_computer(url))
+    if not safe or not host_of(url):
         raise FieldError(field, url, "an https:// address, or an http:// one of this computer (127.0.0.1)")
     return url
 

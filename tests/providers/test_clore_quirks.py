@@ -575,6 +575,8 @@ async def test_quirk_22_a_large_market_is_read_once_a_minute(fake: Any, samples:
     [
         ({}, {}, True),
         ({"tcp_ports": ["22:1733"]}, {}, True),
+        ({"tcp_ports": ["22:1733"], "expired": True}, {}, False),
+        ({"expired": True}, {}, True),
         ({"ct": 1790000060 - 120}, {}, True),
         ({"ct": 1790000060 - 121}, {}, False),
         ({"ct": 1790000060 + 900}, {}, True),

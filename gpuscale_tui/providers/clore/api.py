@@ -6,16 +6,15 @@ The key travels in the `auth` header and appears nowhere else: not in logs, not 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import ssl
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 
 from gpuscale_tui import __version__
 from gpuscale_tui.providers.base import ProviderError
+from gpuscale_tui.providers.clore.address import on_this_computer
 from gpuscale_tui.providers.clore.limiter import Limiter, Priority
 from gpuscale_tui.providers.clore.reply import Reply, demand, read_reply
 
@@ -33,15 +32,6 @@ class NotSent(ProviderError):
 
 class NoReply(ProviderError):
     """The call was sent and no readable reply came back: what came of it is not known."""
-
-
-def on_this_computer(url: str) -> bool:
-    """Whether the URL's host is the loopback interface."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class CloreApi:

@@ -182,12 +182,17 @@ def _mark(ports: Mapping[int, int]) -> int | None:
 
 
 def is_ours(claim: Claim, rental: Rental) -> bool:
-    """Whether this rental is certainly the one that the claim asked for."""
+    """Whether this rental is certainly the one that the claim asked for.
+
+    Clore does not echo the ports of ended orders. Such an order could be an earlier one of the same server and image;
+    taking it for ours would mean to forget the one that lives. Hence an ended order without a mark is nobody's.
+    """
     age = rental.created_at - claim.requested_at
+    marked = rental.mark == mark_of(claim.token) or (rental.mark is None and not rental.ended)
     return (
-        rental.server_id == claim.server_id
+        marked
+        and rental.server_id == claim.server_id
         and rental.order_id not in claim.known_orders
         and -EARLIEST_MS <= age <= LATEST_MS
         and rental.image == wire_image(claim.image)
-        and rental.mark in {None, mark_of(claim.token)}
     )

@@ -316,6 +316,7 @@ def drop(connection: sqlite3.Connection, job_id: int) -> None:
     else:
         transact(connection, None, _drop, job_id)
         connection.execute("PRAGMA incremental_vacuum").fetchall()
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def _drop(connection: sqlite3.Connection, job_id: int) -> None:

@@ -17,6 +17,9 @@ from pathlib import Path
 from gpuscale_tui.model.errors import GpuscaleError
 
 BUSY_TIMEOUT_SEC = 10.0
+JOURNAL_BYTES = 16 * 2**20
+"""What a write-ahead log is cut to once its content is in the database; a bulk change makes it longer for a while."""
+
 OLDEST_SQLITE = (3, 40, 0)
 HEADER = b"SQLite format 3\x00"
 
@@ -75,6 +78,7 @@ def _open(path: Path, schema: Schema, *, readonly: bool) -> sqlite3.Connection:
     connection = _connect(path, "rw")
     try:
         connection.execute(f"PRAGMA synchronous = {schema.synchronous}")
+        connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_BYTES}")
         migrate(connection, schema)
     except BaseException:
         connection.close()

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
 import signal
 import sys
 import threading
@@ -79,19 +80,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve(parser: argparse.ArgumentParser, options: Options, *, keep_running: bool) -> int:
-    from gpuscale_tui.sandbox.start import check, new_mark, new_root
+    from gpuscale_tui.sandbox.start import StartError, check, new_mark, new_root
 
     try:
         check(options)
         root = new_root(options)
     except (ValueError, OSError) as error:
         parser.error(str(error))
+    _allow_many_files()
     mark = new_mark()
     watchdog = start_watchdog(Target(mark + ".", root))
     try:
         return asyncio.run(_run(options, mark, root, keep_running=keep_running))
+    except StartError as error:
+        sys.stderr.write(f"sandbox: {error}\n")
+        return 1
     finally:
         watchdog.release()
+
+
+def _allow_many_files() -> None:
+    """Every session needs half a dozen descriptors; the usual soft limit of 1024 is too low for many machines."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _run(options: Options, mark: str, root: Path, *, keep_running: bool) -> int:

@@ -73,6 +73,14 @@ _MACHINES = (
     Kind("ssh_refuses", "The container is up (mon_container 2), but nothing listens on its SSH port.", keys=_SERVER),
     _seconds("ssh_drop", "All SSH connections of all machines are cut, each VALUE seconds."),
     _seconds("evict_after", "An order ends without notice VALUE seconds after its machine came up.", keys=_SERVER),
+    _seconds(
+        "host_offline",
+        "VALUE seconds after its machine came up an on-demand order's host loses its network: online false, SSH dead,"
+        " nothing billed, processes go on; it comes back after `back` seconds, if that is given. Once, unless `count`"
+        " says more.",
+        count=1,
+        keys=("back", "server"),
+    ),
     Kind(
         "evict_when_file",
         "An order ends without notice once its machine has a non-empty file or directory that matches VALUE (a glob"

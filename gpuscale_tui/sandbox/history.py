@@ -7,11 +7,11 @@ from typing import Any
 
 from gpuscale_tui.sandbox.clock import Clock
 
-KEPT = 50_000
+KEPT = 20_000
 
 
 class History:
-    """Numbered entries, oldest first. Only the last 50,000 are kept."""
+    """Numbered entries, oldest first. Only the last 20,000 are kept."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

@@ -69,14 +69,16 @@ class Machine:
     up: bool = False
     stopped: bool = False
     connections: set[asyncssh.SSHServerConnection] = field(default_factory=set)
+    host_key: asyncssh.SSHKey = field(default_factory=lambda: asyncssh.generate_private_key("ssh-ed25519"))
     _socket: socket.socket | None = None
     _acceptor: asyncssh.SSHAcceptor | None = None
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     def reserve(self) -> None:
-        """Take a port on loopback. Connections to it are refused until `listen`."""
+        """Take a port on loopback, the same one again if it had one. Connections are refused until it listens."""
         self._socket = socket.socket()
-        self._socket.bind(("127.0.0.1", 0))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._socket.bind(("127.0.0.1", self.port))
         self.port = int(self._socket.getsockname()[1])
 
     async def start(self, *, listen: bool = True) -> None:
@@ -102,6 +104,22 @@ class Machine:
             await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
         return await asyncio.to_thread(end, target)
 
+    async def unplug(self) -> None:
+        """Lose the network: connections are cut and the port is dead. Processes go on."""
+        if self._acceptor is not None:
+            self._acceptor.close()
+            await self._acceptor.wait_closed()
+            self._acceptor = None
+        self.drop_connections()
+        self.up = False
+
+    async def plug_in(self) -> None:
+        """Have the network again, on the same port and with the same host key."""
+        if not self.stopped:
+            self.reserve()
+            await self._listen()
+            self.up = True
+
     def drop_connections(self) -> int:
         """Cut all SSH connections; processes go on. Returns how many there were."""
         connections = list(self.connections)
@@ -115,7 +133,7 @@ class Machine:
         self._acceptor = await asyncssh.listen(
             sock=self._socket,
             server_factory=lambda: _Door(self),
-            server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
+            server_host_keys=[self.host_key],
             process_factory=self._session,
             sftp_factory=lambda channel: MachineFiles(channel, spec.directory),
             allow_scp=True,

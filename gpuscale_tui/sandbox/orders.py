@@ -52,7 +52,8 @@ class Wish:
 
 @dataclass(slots=True)
 class Order:
-    """One order. `price` is micro-dollars a day; times are UTC milliseconds; `since` is None while it is not billed."""
+    """One order. `price` is micro-dollars a day; times are UTC milliseconds; `since` is None while it is not billed,
+    `up` while no machine is up; `came_up` stays."""
 
     id: int
     wish: Wish
@@ -64,8 +65,10 @@ class Order:
     since: int | None = None
     stretches: list[tuple[int, int]] = field(default_factory=list)
     up: int | None = None
+    came_up: int | None = None
     ended: int | None = None
     reason: str = ""
+    offline: bool = False
     lowered: int = 0
     machines: int = 1
     boot: asyncio.Task[None] | None = None
@@ -167,6 +170,13 @@ class OrderBook:
         order.server.taken = True
         self.end(order, reason)
 
+    def unplug(self, order: Order, back: float) -> None:
+        """The host loses its network, for `back` seconds or (0) for good. Nothing is billed meanwhile."""
+        order.close_stretch(self.clock())
+        order.up, order.offline = None, True
+        self.history.add("offline", order=order.id, server=order.server.id)
+        self.spawn(self._outage(order, order.machine, back))
+
     def settle(self, server: Server) -> None:
         """Give the server to the bid that holds it now, and take it from any other."""
         bids = [order for order in self.live(server.id) if order.spot]
@@ -252,7 +262,7 @@ class OrderBook:
     async def _boot(self, order: Order, machine: Machine, seconds: float, *, listen: bool) -> None:
         await asyncio.sleep(seconds)
         await machine.start(listen=listen)
-        order.up = self.clock()
+        order.up = order.came_up = self.clock()
         self.history.add("up", order=order.id, server=order.server.id, port=machine.port)
 
     def _displace(self, order: Order) -> None:
@@ -264,6 +274,17 @@ class OrderBook:
         order.machines += 1
         order.machine = self._machine(order.id, order.wish, order.server, order.machines)
         order.boot = None
+
+    async def _outage(self, order: Order, machine: Machine, back: float) -> None:
+        await machine.unplug()
+        if not back:
+            return
+        await asyncio.sleep(back)
+        if order.live:
+            await machine.plug_in()
+            order.offline = False
+            order.since = order.up = self.clock()
+            self.history.add("online", order=order.id, server=order.server.id)
 
     async def _linger(self, order: Order, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -25,7 +25,7 @@ from gpuscale_tui.sandbox.market import Market
 from gpuscale_tui.sandbox.options import Options
 from gpuscale_tui.sandbox.orders import OrderBook
 from gpuscale_tui.sandbox.processes import Target, end
-from gpuscale_tui.sandbox.start import new_mark, new_root
+from gpuscale_tui.sandbox.start import StartError, new_mark, new_root
 from gpuscale_tui.sandbox.ticker import Ticker
 
 ENDING_SECONDS = 30.0
@@ -65,7 +65,7 @@ class Sandbox:
         api = Api(self.book, self.api_key, RateLimiter(options.rate_limits))
         front = Front(api, Control(self.book, self.history, self.control_token), self.faults, self.history)
         self._http = HttpServer(front.handle, options.port)
-        self._ticker = Ticker(self.book, options.faults_file)
+        self.ticker = Ticker(self.book, options.faults_file)
         self._tasks: set[asyncio.Task[None]] = set()
         self.failed: BaseException | None = None
         self.stopping = asyncio.Event()
@@ -81,8 +81,11 @@ class Sandbox:
         return f"http://127.0.0.1:{self._http.port}/sandbox"
 
     async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
-        self._spawn(self._ticker.run())
+        try:
+            await self._http.__aenter__()
+        except OSError as error:
+            raise StartError(str(error)) from None
+        self._spawn(self.ticker.run())
         return self
 
     async def __aexit__(
@@ -97,9 +100,9 @@ class Sandbox:
             raise self.failed
 
     async def _finish(self) -> None:
-        """Let machines go down; end what only waits, such as the ticker."""
+        """Let machines go down; end what only waits."""
         for task in self._tasks:
-            if task.get_name() == "run":
+            if task.get_name() in {"run", "_linger", "_outage"}:
                 task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=ENDING_SECONDS)

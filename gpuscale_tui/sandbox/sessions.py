@@ -13,6 +13,7 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import asyncssh
 
@@ -50,10 +51,16 @@ async def run_session(process: Process, place: Place) -> None:
         _report(process, 255)
         return
     feeder = asyncio.create_task(_feed(process, ours[0], child.pid))
+    pumps = asyncio.gather(_pump(ours[1], process.stdout), _pump(ours[2], process.stderr))
+    gone = asyncio.create_task(process.wait_closed())
     try:
-        await asyncio.gather(_pump(ours[1], process.stdout), _pump(ours[2], process.stderr))
+        both: tuple[asyncio.Future[Any], ...] = (pumps, gone)
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        pumps.cancel()  # does nothing unless the client went first
+        feeder.cancel()
         status = await child.wait()
     finally:
+        gone.cancel()
         feeder.cancel()
     _report(process, status)
 

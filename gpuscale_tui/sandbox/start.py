@@ -11,6 +11,10 @@ from gpuscale_tui.sandbox.faults import FaultBoard, load_file
 from gpuscale_tui.sandbox.options import Options
 
 
+class StartError(Exception):
+    """The sandbox cannot start; the message says why."""
+
+
 def new_mark() -> str:
     """A word that no other process on this computer carries."""
     return secrets.token_hex(8)

@@ -20,6 +20,7 @@ class Ticker:
     book: OrderBook
     faults_file: Path | None = None
     _last: dict[str, int] = field(default_factory=dict)
+    ticks: int = 0
     _file_seen: tuple[int, int] | None = None
 
     async def run(self) -> None:
@@ -27,6 +28,7 @@ class Ticker:
         while True:
             self.tick()
             await self._evict_by_file()
+            self.ticks += 1
             await asyncio.sleep(TICK_SECONDS)
 
     def tick(self) -> None:
@@ -34,6 +36,7 @@ class Ticker:
         self._reload_faults()
         self._expire()
         self._evict_by_time()
+        self._unplug()
         self._drop_connections()
         self._move_prices()
 
@@ -69,6 +72,14 @@ class Ticker:
             if due and book.faults.strike("evict_after", server=order.server.id):
                 book.evict(order)
 
+    def _unplug(self) -> None:
+        book, now = self.book, self.book.clock()
+        for order in book.live():
+            fault = book.faults.peek("host_offline", server=order.server.id)
+            due = fault and order.up is not None and now - order.up >= fault.amount * 1000
+            if fault and due and not order.spot and book.faults.strike("host_offline", server=order.server.id):
+                book.unplug(order, fault.number("back", 0))
+
     async def _evict_by_file(self) -> None:
         book, now = self.book, self.book.clock()
         for order in book.live():
@@ -80,10 +91,9 @@ class Ticker:
                 book.evict(order)
 
     def _drop_connections(self) -> None:
-        if fault := self._due("ssh_drop"):
+        if self._due("ssh_drop"):
             machines = [order.machine for order in self.book.live()]
             dropped = sum(machine.drop_connections() for machine in machines)
-            fault.struck += 1
             self.book.history.add("ssh_drop", connections=dropped)
 
     def _due(self, name: str) -> Fault | None:

@@ -39,7 +39,7 @@ def live_row(order: Order, now: int) -> dict[str, Any]:
         "specs": specs(server),
         "si": server.id,
         "mon_container": CONTAINER_RUNS if order.up is not None else 0,
-        "online": True,
+        "online": not order.offline,
         "pub_cluster": ["127.0.0.1"],
         "tcp_ports": _tcp_ports(order),
         "owner": server.owner,
@@ -136,10 +136,18 @@ def bill_line(order: Order, now: int) -> dict[str, Any]:
         "gpu": order.server.gpu_text,
         "kind": order.wish.kind,
         "currency": order.wish.currency,
-        "state": "ended" if not order.live else "up" if order.up else "booting" if order.since else "waiting",
+        "state": "ended"
+        if not order.live
+        else "up"
+        if order.up
+        else "offline"
+        if order.offline
+        else "booting"
+        if order.since
+        else "waiting",
         "reason": order.reason,
         "created_ms": order.created,
-        "up_ms": order.up,
+        "up_ms": order.came_up,
         "ended_ms": order.ended,
         "price_per_day_micro": order.price,
         "minutes": cost.minutes,

@@ -1,0 +1,78 @@
+"""What the database knows of snapshots: which there were, of which attempt, how large (the files: `checkpoints.py`)."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+
+from gpuscale_tui.store import events
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRow:
+    """One snapshot of a job's checkpoint directory. `at` and `pruned_at` are UTC ms; pruned ones are gone from disk."""
+
+    job_id: int
+    number: int
+    attempt: int
+    at: int
+    files: int
+    bytes: int
+    pruned_at: int | None
+
+
+def record_snapshot(  # noqa: PLR0917 - the columns in their order
+    connection: sqlite3.Connection,
+    job_id: int,
+    number: int,
+    attempt: int,
+    files: int,
+    size: int,
+    *,
+    now: int,
+    epoch: int | None,
+) -> None:
+    """Note a snapshot that is committed on disk: its number, how many files and bytes. Repeating it is harmless."""
+    fresh = connection.execute(
+        "INSERT INTO snapshots (job_id, number, attempt, at, files, bytes) VALUES (?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT DO NOTHING RETURNING number",
+        (job_id, number, attempt, now, files, size),
+    ).fetchall()
+    if fresh:
+        events.append(
+            connection, now, "attempt", f"snapshot {number} saved: {files} files, {size} bytes", epoch=epoch,
+            job_id=job_id, attempt=attempt,
+        )  # fmt: skip
+
+
+def mark_pruned(connection: sqlite3.Connection, job_id: int, number: int, *, now: int, epoch: int | None) -> None:
+    """Note that a snapshot was removed from disk."""
+    pruned = connection.execute(
+        "UPDATE snapshots SET pruned_at = ? WHERE job_id = ? AND number = ? AND pruned_at IS NULL RETURNING attempt",
+        (now, job_id, number),
+    ).fetchall()
+    if pruned:
+        events.append(
+            connection, now, "attempt", f"snapshot {number} removed", epoch=epoch, job_id=job_id,
+            attempt=pruned[0]["attempt"],
+        )  # fmt: skip
+
+
+def last_snapshot_at(connection: sqlite3.Connection, job_id: int, attempt: int) -> int | None:
+    """When the newest snapshot of an attempt was taken (UTC ms), None when it has none."""
+    row = connection.execute(
+        "SELECT max(at) FROM snapshots WHERE job_id = ? AND attempt = ?", (job_id, attempt)
+    ).fetchone()
+    return None if row[0] is None else int(row[0])
+
+
+def last_number(connection: sqlite3.Connection, job_id: int) -> int:
+    """The highest number that a snapshot of this job ever had, 0 without any: numbers are never used again."""
+    row = connection.execute("SELECT max(number) FROM snapshots WHERE job_id = ?", (job_id,)).fetchone()
+    return int(row[0] or 0)
+
+
+def snapshots(connection: sqlite3.Connection, job_id: int) -> list[SnapshotRow]:
+    """All snapshots of a job, newest first, pruned ones too."""
+    found = connection.execute("SELECT * FROM snapshots WHERE job_id = ? ORDER BY number DESC", (job_id,))
+    return [SnapshotRow(**dict(row)) for row in found]

@@ -83,7 +83,7 @@ class Survey:
     """One look at a provider for one need: what could be rented, and what stood in the way of the rest.
 
     `rejected` counts the machines of the right GPU model (all machines, for a need without a GPU) that were left out,
-    by reason in plain words, such as `"rented"` or `"2 GPUs, not 1"`; the offers plus these are all there are.
+    by reason in plain words, such as `"rented"` or `"1 GPU, not 2"`; the offers plus these are all there are.
     `nearest` names up to three GPU models that this provider has and whose names are near the wanted one, given only
     when it has none of the wanted model. `unreadable` counts rows of the provider's reply that made no sense.
     """
@@ -100,8 +100,8 @@ class Rental:
 
     `up` is True once the provider says that the machine runs, which is not yet a machine that SSH can reach.
     `billed` is what it has charged so far in micro-dollars, fees included, None when it does not say.
-    `created_at` and `expires_at` are UTC ms. `ended` rentals cost nothing more. `token` (or the number `mark`, made from
-    it) is ours, where the provider keeps such a thing.
+    `created_at` and `expires_at` are UTC ms. `ended` rentals cost nothing more. `token` (or the number `mark`, made
+    from it) is ours, where the provider keeps such a thing.
     """
 
     order_id: str

@@ -117,8 +117,8 @@ class Provider(Protocol):
     async def offers(self, need: Need) -> Survey:
         """What could be rented now for this need, in any order, and why the rest could not. Raises ProviderError.
 
-        Only machines that could never serve the need are left out: another GPU model or count, taken, not payable.
-        Price limits, reliability and countries are the policy's to judge.
+        Only machines that could never serve the need are left out: another GPU model, too few GPUs, taken, not
+        payable. Price limits, reliability and countries are the policy's to judge.
         """
         ...
 

@@ -160,10 +160,14 @@ class SshProvider:
     def _holdings(self) -> list[Holding]:
         """Every taken host. Raises ProviderError when a file cannot be read: that host's rental would be forgotten."""
         try:
-            paths = sorted(self._state_dir.glob(f"[!.]*{SUFFIX}"))
+            # Not Path.glob: it takes an unreadable directory for an empty one.
+            names = sorted(path.name for path in self._state_dir.iterdir())
+        except FileNotFoundError:
+            return []
         except OSError as error:
             raise ProviderError(f"cannot list {self._state_dir}: {error.strerror}") from error
-        found = [_read(path) for path in paths]
+        notes = [name for name in names if name.endswith(SUFFIX) and not name.startswith(".")]
+        found = [_read(self._state_dir / name) for name in notes]
         return [holding for holding in found if holding is not None]
 
     def _free(self, order_id: str) -> None:
@@ -194,7 +198,7 @@ def _obstacle(host: SshHost, need: Need, taken: set[str]) -> str | None:
     if need.market is Market.SPOT:
         return "never spot"
     count = _gpu_count(host)
-    if need.gpu_type is not None and count != need.gpu_count:
+    if need.gpu_type is not None and count < need.gpu_count:
         return f"{count} {'GPU' if count == 1 else 'GPUs'}, not {need.gpu_count}"
     return "taken" if host.name in taken else None
 

@@ -115,6 +115,7 @@ class FakeClore:
     answers: dict[str, list[Answer]] = field(default_factory=dict)
     requests: list[httpx.Request] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    times: list[tuple[str, float]] = field(default_factory=list)
 
     def on(self, call: str, *answers: Answer) -> FakeClore:
         self.answers[call] = list(answers)
@@ -136,9 +137,11 @@ class FakeClore:
         return body
 
     async def handle(self, request: httpx.Request) -> httpx.Response:
+        call = request.url.path.removeprefix("/v1/")
         self.requests.append(request)
+        self.times.append((call, asyncio.get_running_loop().time()))
         self.arrived.set()
-        queue = self.answers[request.url.path.removeprefix("/v1/")]
+        queue = self.answers[call]
         answer = queue.pop(0) if len(queue) > 1 else queue[0]
         await asyncio.sleep(0)
         if isinstance(answer, Exception):
@@ -150,9 +153,17 @@ class FakeClore:
             return httpx.Response(answer.status_code, content=answer.content, headers=answer.headers)
         return httpx.Response(200, json=answer)
 
-    def provider(self, *, key: str = KEY, deadline_sec: float = 5.0, **options: Any) -> CloreProvider:
+    def provider(
+        self,
+        *,
+        key: str = KEY,
+        deadline_sec: float = 5.0,
+        intervals: tuple[float, float] = (0.0, 0.0),
+        **options: Any,
+    ) -> CloreProvider:
         transport = httpx.MockTransport(self.handle)
-        api = CloreApi(key, "https://clore.test/v1", Limiter(0.0, 0.0), deadline_sec=deadline_sec, transport=transport)
+        url = "https://clore.test/v1"
+        api = CloreApi(key, url, Limiter(*intervals), deadline_sec=deadline_sec, transport=transport)
         return CloreProvider(api, now=lambda: NOW_MS, **options)
 
 

@@ -81,9 +81,11 @@ async def test_every_reason_is_counted(fake: Any, samples: Any) -> None:
         {"id": "?"},
     )
     survey = await fake.provider().offers(samples.need())
-    assert [offer.server_id for offer in survey.offers] == ["1"]
-    assert survey.rejected == {"rented": 2, "not for USD-Blockchain": 1, "partly rented": 1, "2 GPUs, not 1": 1}
+    assert [offer.server_id for offer in survey.offers] == ["1", "6"], "more GPUs than needed serve too"
+    assert survey.rejected == {"rented": 2, "not for USD-Blockchain": 1, "partly rented": 1}
     assert (survey.unreadable, survey.nearest) == (1, ())
+    four = await fake.provider().offers(samples.need(gpu_count=4))
+    assert four.rejected == {"1 GPU, not 4": 5, "2 GPUs, not 4": 1}
 
 
 async def test_without_a_gpu_any_machine_will_do(fake: Any, samples: Any) -> None:
@@ -150,6 +152,17 @@ async def test_the_live_list_is_the_authority_on_what_lives(fake: Any, samples: 
     fake.on("my_orders", orders(row), orders(row | {"expired": True}, samples.order(id=10)))
     rentals = await fake.provider().rentals()
     assert [(rental.order_id, rental.ended) for rental in rentals] == [("8", False)], "10 may just be appearing"
+
+
+async def test_orders_that_ended_long_ago_are_left_out(fake: Any, samples: Any) -> None:
+    week, begun = 7 * 86_400, samples.now_ms // 1000
+    rows = [
+        samples.order(id=1, expired=True, ct=begun - week - 600, spend=0),
+        samples.order(id=2, expired=True, ct=begun - week - 600, spend=4.5),  # which is the price of a whole day
+        samples.order(id=3, expired=True, ct=begun - week + 600, spend=0),
+    ]
+    fake.on("my_orders", orders(), orders(*rows))
+    assert [rental.order_id for rental in await fake.provider().rentals()] == ["2", "3"]
 
 
 async def test_a_failing_list_of_ended_orders_harms_nothing(fake: Any, samples: Any) -> None:
@@ -271,3 +284,26 @@ async def test_the_program_names_itself_and_follows_no_redirect(fake: Any, sampl
     assert isinstance(outcome, Unknown)
     assert {request.url.host for request in fake.requests} == {"clore.test"}
     assert all(request.headers["User-Agent"].startswith("gpuscale-tui/") for request in fake.requests)
+
+
+def test_calls_are_spaced_and_giving_back_goes_first(
+    run_virtual: Callable[[Coroutine[Any, Any, Any]], Any], fake: Any, samples: Any
+) -> None:
+    async def scenario() -> list[tuple[str, float]]:
+        fake.market(samples.server(id=1), samples.server(id=2))
+        provider = fake.provider(intervals=(1.1, 5.5))
+        first, second = (await provider.offers(samples.need())).offers
+        async with asyncio.TaskGroup() as group:
+            for call in (
+                provider.wallet_balance(),
+                provider.rent(samples.request(first)),
+                provider.rent(samples.request(second)),
+                provider.release("7"),
+            ):
+                group.create_task(call)
+        return list(fake.times)
+
+    fake.on("wallets", {"wallets": [], "code": 0})
+    assert [(call, pytest.approx(time)) for call, time in run_virtual(scenario())] == [
+        ("marketplace", 0), ("cancel_order", 1.1), ("create_order", 2.2), ("wallets", 3.3), ("create_order", 7.7),
+    ]  # fmt: skip

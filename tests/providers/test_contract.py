@@ -236,7 +236,8 @@ async def test_offers_are_what_was_asked_for(place: Place) -> None:
     survey = await bounded(place.provider.offers(place.need))
     assert survey.offers
     for offer in survey.offers:
-        assert (offer.provider, offer.gpu_type, offer.gpu_count) == (place.provider.facts.name, "RTX 4090", 1)
+        assert (offer.provider, offer.gpu_type) == (place.provider.facts.name, "RTX 4090")
+        assert offer.gpu_count >= 1
         assert offer.terms.rate > 0
         assert offer.server_id
         json.loads(offer.quote)

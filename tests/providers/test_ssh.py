@@ -55,6 +55,7 @@ async def test_only_the_right_hosts_are_offered_and_the_rest_counted(make: Any, 
     assert (await provider.offers(samples.need(gpu_count=2))).rejected == {"1 GPU, not 2": 1}
     await rent(provider, samples, "big")
     assert await provider.offers(samples.need(gpu_count=2)) == Survey((), {"taken": 1, "1 GPU, not 2": 1})
+    assert [offer.server_id for offer in (await provider.offers(samples.need())).offers] == ["small"]
     assert (await provider.offers(samples.need("H100"))).offers == ()
     assert (await provider.offers(samples.need(provider="clore"))) == Survey()
     assert (await provider.offers(samples.need(market=Market.SPOT))).offers == ()
@@ -139,6 +140,14 @@ async def test_a_spoilt_file_is_an_error_that_names_it_and_the_way_out(
     for call in (provider.rentals(), provider.offers(Need("any", None, 0, None))):
         with pytest.raises(ProviderError, match=r"plain\.json.*remove the file"):
             await call
+
+
+async def test_a_directory_that_cannot_be_listed_is_an_error(make: Any, tmp_path: Path) -> None:
+    assert await make().rentals() == (), "before its first use there is none"
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "ssh").write_text("in the way")
+    with pytest.raises(ProviderError, match="cannot list"):
+        await make().rentals()
 
 
 async def test_a_renamed_file_is_an_error(make: Any, samples: Any, tmp_path: Path) -> None:

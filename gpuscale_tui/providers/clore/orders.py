@@ -20,6 +20,7 @@ from gpuscale_tui.providers.base import Accepted, Claim, RentOutcome, RentRefuse
 from gpuscale_tui.providers.clore import coerce
 from gpuscale_tui.providers.clore.parse import SSH_PORT, USD, Order
 from gpuscale_tui.providers.clore.pricing import (
+    BILLING_UNIT_MS,
     CREATION_FEE,
     CREATION_FEE_AFTER_MS,
     FREE_MINUTES,
@@ -172,6 +173,12 @@ def _billed(order: Order, fee: Fraction, unit: Decimal, now_ms: int) -> int | No
     listed = order.creation_fee if order.creation_fee is not None and order.creation_fee >= 0 else None
     creation_fee = Decimal(CREATION_FEE) / 1_000_000 if listed is None else listed
     return billed_micros(order.spend * unit, fee, creation_fee if due else Decimal(0))
+
+
+def ended_about(order: Order) -> int:
+    """UTC ms at which an ended order ended at the earliest: its beginning and the minutes that were charged."""
+    minutes = minutes_spent(order.spend or Decimal(0), order.price or Decimal(0))
+    return 1000 * (order.created_sec or 0) + BILLING_UNIT_MS * minutes
 
 
 def _mark(ports: Mapping[int, int]) -> int | None:

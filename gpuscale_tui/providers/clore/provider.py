@@ -40,6 +40,9 @@ LISTING_LAG_MS = 60_000
 
 COMPLETED_EVERY_SEC = 300.0
 LOOKS_FOR_AN_ENDED_ORDER = 5
+REMEMBERED_MS = 7 * 86_400_000
+"""Orders that ended longer ago are nobody's business any more; an account may have thousands of them."""
+
 MARKET_ERROR_SEC = 5.0
 ROWS_AT_ONCE = 100
 _NEVER = float("-inf")
@@ -117,8 +120,8 @@ class CloreProvider:
     async def rentals(self) -> tuple[Rental, ...]:
         """See `Provider.rentals`. The list of live orders is the authority; ended ones are extra knowledge."""
         live = _every_order(order_rows(await self._api.my_orders()))
-        ended = await self._completed.besides(live)
         now = self._now()
+        ended = await self._completed.besides(live, now)
         return tuple(orders.rental_of(order, now, self._usd_per_coin(order.currency)) for order in (*live, *ended))
 
     def recognises(self, claim: Claim, rental: Rental) -> bool:
@@ -239,18 +242,18 @@ class _CompletedOrders:
         self._looks_left: dict[int, int] = {}
         self._due = _NEVER
 
-    async def besides(self, live: Sequence[Order]) -> list[Order]:
-        """The ended orders that are not among the live ones. Never fails: this is extra knowledge."""
+    async def besides(self, live: Sequence[Order], now_ms: int) -> list[Order]:
+        """The lately ended orders that are not among the live ones. Never fails: this is extra knowledge."""
         ids = frozenset(order.id for order in live)
         clock = asyncio.get_running_loop().time
         self._looks_left |= dict.fromkeys(self._were_live - ids, LOOKS_FOR_AN_ENDED_ORDER)
         self._were_live = ids
         if self._looks_left or clock() >= self._due:
             self._due = clock() + COMPLETED_EVERY_SEC
-            await self._refresh()
+            await self._refresh(now_ms)
         return [order for order_id, order in self._orders.items() if order_id not in ids]
 
-    async def _refresh(self) -> None:
+    async def _refresh(self, now_ms: int) -> None:
         try:
             rows = order_rows(await self._api.my_orders(completed=True))
         except ProviderError as error:
@@ -258,6 +261,7 @@ class _CompletedOrders:
             log.info("the list of ended orders could not be read: %s", error)
         else:
             found = [parse_order(row) for row in rows]
-            self._orders = {order.id: order for order in found if order is not None and order.expired}
+            ended = [order for order in found if order is not None and order.expired]
+            self._orders = {order.id: order for order in ended if orders.ended_about(order) > now_ms - REMEMBERED_MS}
         left = {order_id: looks - 1 for order_id, looks in self._looks_left.items() if order_id not in self._orders}
         self._looks_left = {order_id: looks for order_id, looks in left.items() if looks > 0}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections import Counter
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Sequence, Set
 from decimal import Decimal
 
 from gpuscale_tui.model.gpus import canonical_gpu
@@ -19,7 +19,7 @@ LARGEST_GAP = Decimal("0.30")
 
 def survey(market: parse.Market, need: Need, currency: str, taken: Set[int]) -> Survey:
     """The offers for a need, paid in `currency`; servers in `taken` count as rented whatever the market says."""
-    matching = [server for server in market.servers if _right_model(server, need.gpu_type)]
+    matching = _of_model(market.servers, need.gpu_type)
     offers: list[Offer] = []
     rejected: Counter[str] = Counter()
     for server in matching:
@@ -32,10 +32,11 @@ def survey(market: parse.Market, need: Need, currency: str, taken: Set[int]) -> 
     return Survey(tuple(offers), dict(rejected), nearest, market.skipped)
 
 
-def _right_model(server: parse.Server, wanted: str | None) -> bool:
+def _of_model(servers: Sequence[parse.Server], wanted: str | None) -> Sequence[parse.Server]:
     if wanted is None:
-        return True
-    return server.gpu_type is not None and server.gpu_type.casefold() == canonical_gpu(wanted).casefold()
+        return servers
+    model = canonical_gpu(wanted).casefold()
+    return [server for server in servers if server.gpu_type is not None and server.gpu_type.casefold() == model]
 
 
 def _nearest(wanted: str, servers: Iterable[parse.Server]) -> tuple[str, ...]:
@@ -49,7 +50,7 @@ def obstacle(server: parse.Server, need: Need, currency: str, taken: Set[int]) -
         return "rented on demand only"
     if server.gpu_type is None or server.gpu_count < 1:
         return "GPUs not stated"
-    if need.gpu_type is not None and server.gpu_count != need.gpu_count:
+    if need.gpu_type is not None and server.gpu_count < need.gpu_count:
         return f"{server.gpu_count} {'GPU' if server.gpu_count == 1 else 'GPUs'}, not {need.gpu_count}"
     if server.rented or server.id in taken:
         return "rented"

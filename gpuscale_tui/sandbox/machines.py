@@ -104,11 +104,10 @@ class Machine:
             await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
         return await asyncio.to_thread(end, target)
 
-    async def unplug(self) -> None:
+    def unplug(self) -> None:
         """Lose the network: connections are cut and the port is dead. Processes go on."""
         if self._acceptor is not None:
             self._acceptor.close()
-            await self._acceptor.wait_closed()
             self._acceptor = None
         self.drop_connections()
         self.up = False

@@ -175,7 +175,9 @@ class OrderBook:
         order.close_stretch(self.clock())
         order.up, order.offline = None, True
         self.history.add("offline", order=order.id, server=order.server.id)
-        self.spawn(self._outage(order, order.machine, back))
+        order.machine.unplug()
+        if back:
+            self.spawn(self._outage(order, order.machine, back))
 
     def settle(self, server: Server) -> None:
         """Give the server to the bid that holds it now, and take it from any other."""
@@ -276,9 +278,6 @@ class OrderBook:
         order.boot = None
 
     async def _outage(self, order: Order, machine: Machine, back: float) -> None:
-        await machine.unplug()
-        if not back:
-            return
         await asyncio.sleep(back)
         if order.live:
             await machine.plug_in()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import socket
@@ -33,6 +32,8 @@ def ring(home: Home) -> None:
 @contextlib.contextmanager
 def listening(home: Home, wake: Callable[[], None]) -> Iterator[None]:
     """Call `wake` on the running event loop whenever somebody rings."""
+    import asyncio  # only the engine pays for it: a verb that rings has no event loop
+
     home.doorbell.unlink(missing_ok=True)
     bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     bell.setblocking(False)

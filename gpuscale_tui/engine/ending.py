@@ -1,4 +1,4 @@
-"""How an attempt or a machine comes to its end in the store: compositions of the store's commands, one transaction each."""
+"""How an attempt or a machine comes to its end in the store: the store's commands composed, one transaction each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from gpuscale_tui.model.jobs import Attempt
 from gpuscale_tui.model.states import AttemptState, Cause
 from gpuscale_tui.policy.outcomes import judge
-from gpuscale_tui.store import checkpoints, jobs, spans, workers
+from gpuscale_tui.store import jobs, snapshots, spans, workers
 from gpuscale_tui.store.jobs import Ending
 
 
@@ -49,7 +49,7 @@ def attempt_over(
         error=error,
         not_before=now + verdict.pause_ms if verdict.pause_ms else None,
         counted=verdict.counted,
-        saved_at=checkpoints.last_snapshot_at(connection, attempt.job_id, attempt.number),
+        saved_at=snapshots.last_snapshot_at(connection, attempt.job_id, attempt.number),
     )
     ended = jobs.end_attempt(connection, attempt, settled, now=now, epoch=epoch)
     jobs.cancel_requeued(connection, attempt.job_id, now=now, epoch=epoch)

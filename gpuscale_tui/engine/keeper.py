@@ -11,8 +11,8 @@ from gpuscale_tui.store import demand, engines, workers
 from gpuscale_tui.store.engines import Request
 
 LOOK_SEC = 1.0
-GRACE_SEC = 5.0
-"""Slack that a machine's job gets beyond its own grace before the machine goes back all the same."""
+SAVING_SHARE = 0.5
+"""Share of shutdown_grace_sec in which jobs may save; the rest is for giving their machines back."""
 
 
 class Keeper:
@@ -43,24 +43,26 @@ class Keeper:
             await context.db.write(engines.close_request, request.id, "the engine is ending", context.now())
             context.bells.ring()
         elif request.kind == "release" and request.amount is not None:
-            await self._release(request.amount, f"given back by {request.user}")
+            grace = context.settings.scaler.shutdown_grace_sec
+            await self._release(request.amount, f"given back by {request.user}", grace)
             await context.db.write(engines.close_request, request.id, "done", context.now())
 
-    async def _release(self, worker_id: int, reason: str) -> None:
+    async def _release(self, worker_id: int, reason: str, grace_sec: float) -> None:
         context = self._context
         worker = await context.db.read(workers.get, worker_id)
         if worker is None:
             return
-        grace = int((context.settings.scaler.shutdown_grace_sec + GRACE_SEC) * 1000)
         begun = await context.db.write(
-            workers.begin_release, worker_id, reason, grace_ms=grace, now=context.now(), epoch=context.epoch
-        )
+            workers.begin_release, worker_id, reason, grace_ms=int(grace_sec * 1000), now=context.now(),
+            epoch=context.epoch,
+        )  # fmt: skip
         if begun:
             context.bells.ring("releaser", "runner", "planner")
 
     async def _give_everything_back(self, live: list[Worker]) -> None:
+        grace = self._context.settings.scaler.shutdown_grace_sec * SAVING_SHARE
         for worker in live:
-            await self._release(worker.id, "the engine was stopped at once")
+            await self._release(worker.id, "the engine was stopped at once", grace)
 
     async def _beat(self, live: list[Worker]) -> None:
         context = self._context

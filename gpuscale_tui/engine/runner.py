@@ -67,7 +67,7 @@ class Runner:
         except StaleEngine:
             raise
         except Exception as error:
-            LOGGER.error("%s failed", attempt.remote_name, exc_info=error)
+            LOGGER.exception("%s failed", attempt.remote_name)
             failures = self._failures[key] = self._failures.get(key, 0) + 1
             if failures == 1:
                 await note_failure(self._context, attempt, error)

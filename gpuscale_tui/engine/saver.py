@@ -13,8 +13,8 @@ from gpuscale_tui.remote.attempts import AttemptRef
 from gpuscale_tui.remote.connection import Machine
 from gpuscale_tui.remote.errors import TransferError
 from gpuscale_tui.remote.transfer import FetchedFile, RemoteFile
-from gpuscale_tui.store import checkpoints, jobs
-from gpuscale_tui.store.checkpoints import Draft, FileEntry, Snapshot
+from gpuscale_tui.store import jobs, snapshots
+from gpuscale_tui.store.checkpoints import Draft, Snapshot, SnapshotMeta
 
 MEGABYTE = 1_000_000
 FETCH_TRIES = 3
@@ -41,11 +41,17 @@ class Saver:
     async def restore(self, machine: Machine) -> Snapshot | None:
         """Put the newest valid snapshot of the job, if any, into the attempt's checkpoint directory."""
         context, attempt = self._context, self._attempt
-        snapshot = await asyncio.to_thread(context.snapshots.newest_valid, attempt.job_id)
+        broken: list[str] = []
+        snapshot = await asyncio.to_thread(
+            context.snapshots.newest_valid, attempt.job_id,
+            lambda number, reason: broken.append(f"snapshot {number} is skipped: {reason}"),
+        )  # fmt: skip
+        for text in broken:
+            await context.warn(text, job_id=attempt.job_id, attempt=attempt.number)
         if snapshot is None:
             return None
-        names = [entry.path for entry in snapshot.files]
-        await transfer.put_tree(machine, self._directory, snapshot.root, names)
+        names = [entry.name for entry in snapshot.files]
+        await transfer.put_tree(machine, self._directory, snapshot.files_path, names)
         await context.db.write(jobs.record_resume, attempt, snapshot.number, now=context.now(), epoch=context.epoch)
         self._saved = _signature(await transfer.list_tree(machine, self._directory))
         return snapshot
@@ -67,35 +73,38 @@ class Saver:
             raise TransferError(f"{self._directory} changed during each of {FETCH_TRIES} tries to save it")
 
     async def _fetch(self, machine: Machine, listed: Sequence[RemoteFile]) -> bool:
-        context = self._context
-        draft = await asyncio.to_thread(context.snapshots.begin, self._attempt.job_id)
+        """Fetch all files into a draft and commit it; False when one of them changed meanwhile."""
+        context, attempt = self._context, self._attempt
+        known = await context.db.read(snapshots.last_number, attempt.job_id)
+        draft = await asyncio.to_thread(context.snapshots.begin, attempt.job_id, after=known)
         try:
             fetched = await transfer.get_files(
-                machine, self._directory, [file.path for file in listed if file.kind == "file"], draft.files,
+                machine, self._directory, [file.path for file in listed if file.kind == "file"], draft.path,
                 max_bytes=int(context.settings.checkpoints.max_mb * MEGABYTE), timeout_sec=FETCH_SEC,
             )  # fmt: skip
-        except BaseException:
-            await asyncio.to_thread(context.snapshots.discard, draft)
-            raise
-        if any(file.changed for file in fetched):
-            await asyncio.to_thread(context.snapshots.discard, draft)
-            return False
-        await self._commit(draft, fetched)
-        return True
+            if any(file.changed for file in fetched):
+                return False
+            await self._commit(draft, fetched)
+            return True
+        finally:
+            await asyncio.to_thread(context.snapshots.discard_drafts, attempt.job_id)
 
     async def _commit(self, draft: Draft, fetched: Sequence[FetchedFile]) -> None:
         """Files and manifest first, the row last: a snapshot that the store knows of exists."""
         context, attempt = self._context, self._attempt
-        entries = tuple(FileEntry(file.path, file.size, file.mode, file.sha256) for file in fetched)
-        meta = {"attempt": attempt.number, "worker": attempt.worker_id, "at": context.now()}
-        snapshot = await asyncio.to_thread(context.snapshots.commit, draft, entries, meta)
+        meta = SnapshotMeta(attempt.job_id, attempt.number, attempt.worker_id, context.now())
+        modes = {file.path: file.mode for file in fetched}
+        snapshot = await asyncio.to_thread(context.snapshots.commit, draft, modes, meta)
         await context.db.write(
-            checkpoints.record_snapshot, attempt.job_id, snapshot.number, attempt.number, len(entries),
-            sum(entry.size for entry in entries), now=context.now(), epoch=context.epoch,
+            snapshots.record_snapshot, attempt.job_id, snapshot.number, attempt.number, len(snapshot.files),
+            snapshot.size, now=context.now(), epoch=context.epoch,
         )  # fmt: skip
-        pruned = await asyncio.to_thread(context.snapshots.prune, attempt.job_id, context.settings.checkpoints.keep)
-        if pruned:
-            await context.db.write(checkpoints.mark_pruned, attempt.job_id, pruned, now=context.now())
+        keep = context.settings.checkpoints.keep
+        pruned = await asyncio.to_thread(context.snapshots.prune, attempt.job_id, keep, trusted=snapshot.number)
+        for number in pruned:
+            await context.db.write(
+                snapshots.mark_pruned, attempt.job_id, number, now=context.now(), epoch=context.epoch
+            )
 
 
 def _signature(listed: Sequence[RemoteFile]) -> Signature:

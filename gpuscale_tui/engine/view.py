@@ -17,15 +17,14 @@ SERVER_PAUSE_MS = 30 * 60_000
 """How long a server that failed us is left alone."""
 
 
-def gpu_setting(settings: Settings) -> str | None:
-    """The GPU of a job that names none; None for no GPU."""
-    name = settings.scaler.gpu_type.strip()
-    return None if name.casefold() in {"", "none"} else canonical_gpu(name)
+def gpu_of(name: str) -> str | None:
+    """The canonical GPU that a user's word means; None for `none`."""
+    return None if name.strip().casefold() in {"", "none"} else canonical_gpu(name.strip())
 
 
 def default_need(settings: Settings) -> Need:
     """What a job that names nothing needs: for `scale up` and min_workers."""
-    gpu = gpu_setting(settings)
+    gpu = gpu_of(settings.scaler.gpu_type)
     return Need(settings.scaler.docker_image, gpu, 0 if gpu is None else 1, None)
 
 

@@ -16,7 +16,7 @@ LOOK_SEC = 10.0
 
 
 class Watcher:
-    """Notes when SSH last answered, gives up machines that stay silent, and meters those that do not bill themselves."""
+    """Notes when SSH last answered, gives up machines that stay silent, meters those that do not bill themselves."""
 
     name = "watcher"
 

@@ -1,0 +1,45 @@
+# One place for every routine. `make` alone lists them.
+PY ?= python3
+VENV ?= .venv
+RUN = $(VENV)/bin
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench screenshots clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+# ensurepip is missing on a Debian without python3-venv: then the system's pip fills an empty environment.
+$(VENV)/.run: pyproject.toml constraints.txt
+	$(PY) -m venv $(VENV) 2>/dev/null || $(PY) -m venv --without-pip $(VENV)
+	$(PY) -m pip --python $(RUN)/python install -q -c constraints.txt -e . || $(RUN)/pip install -q -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(PY) scripts/dev_requirements.py > $(VENV)/dev.txt
+	$(PY) -m pip --python $(RUN)/python install -q -c constraints.txt -r $(VENV)/dev.txt || $(RUN)/pip install -q -c constraints.txt -r $(VENV)/dev.txt
+	@touch $@
+
+demo: $(VENV)/.run  ## the screen on a pretend marketplace: six real training jobs, no account, no money
+	@$(RUN)/gpuscale demo
+
+check: $(VENV)/.dev  ## format, lint, types, import rule
+	$(RUN)/ruff format --check .
+	$(RUN)/ruff check .
+	$(RUN)/mypy
+	$(RUN)/lint-imports
+
+test: check  ## everything: the checks above and all tests
+	$(RUN)/python -m pytest -q -n 2 --dist loadgroup $(TESTS)
+
+format: $(VENV)/.dev  ## put the code into its format
+	$(RUN)/ruff format .
+	$(RUN)/ruff check --fix .
+
+bench: $(VENV)/.dev  ## measure the numbers that the design promises, beside peers and physical limits
+	$(RUN)/python -m benchmarks
+
+screenshots: $(VENV)/.dev  ## make the pictures of the README from the running program
+	$(RUN)/python scripts/screenshots.py
+
+clean:  ## remove what was built
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,262 @@
+"""The engine's life: its lock, its thread, its event loop, and the services that run in it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from gpuscale_tui.engine import doorbell, view
+from gpuscale_tui.engine.booter import Booter
+from gpuscale_tui.engine.context import Bells, Context, Control
+from gpuscale_tui.engine.keeper import Keeper
+from gpuscale_tui.engine.links import Links
+from gpuscale_tui.engine.lock import EngineLock
+from gpuscale_tui.engine.placer import Placer
+from gpuscale_tui.engine.planner import Planner
+from gpuscale_tui.engine.reconciler import Reconciler
+from gpuscale_tui.engine.releaser import Releaser
+from gpuscale_tui.engine.renter import Renter
+from gpuscale_tui.engine.runner import Runner
+from gpuscale_tui.engine.service import serve
+from gpuscale_tui.engine.watcher import Watcher
+from gpuscale_tui.model.settings import Settings
+from gpuscale_tui.providers.registry import build_providers
+from gpuscale_tui.remote.keys import ensure_client_key
+from gpuscale_tui.store import engines
+from gpuscale_tui.store.aio import AsyncDatabase, AsyncLogs
+from gpuscale_tui.store.checkpoints import SnapshotStore
+from gpuscale_tui.store.engines import Limits
+from gpuscale_tui.store.home import Home
+
+LOGGER = logging.getLogger("gpuscale.engine")
+SERVICES = ("planner", "reconciler", "booter", "releaser", "placer", "runner", "watcher", "keeper")
+QUIET_SEC: Mapping[str, float] = {"planner": 0.3, "reconciler": 0.1, "releaser": 0.1, "keeper": 0.1, "watcher": 1.0}
+"""Least time between two looks of the services whose looks are dear."""
+START_SEC = 30.0
+DATA_LOOK_SEC = 1.0
+MARKET_CACHE_SEC = 60.0
+END_SEC = 30.0
+
+
+def utc_ms() -> int:
+    """The wall clock as UTC milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class Engine:
+    """The engine of one home, on a thread and an event loop of its own. A context manager.
+
+    Leaving the block without `stop` detaches: machines, jobs and orders stay as they are for the next engine. Nothing
+    in here ever calls into the screen. `mode` (screen, autopilot, pipeline) is what others are told.
+    Raises EngineRunning, StoreError or FieldError when it cannot start.
+    """
+
+    def __init__(
+        self,
+        home: Home,
+        settings: Settings,
+        *,
+        mode: str,
+        environ: Mapping[str, str],
+        exit_when_idle: bool = False,
+        now: Callable[[], int] = utc_ms,
+    ) -> None:
+        self._home = home
+        self._settings = settings
+        self._mode = mode
+        self._environ = environ
+        self._exit_when_idle = exit_when_idle
+        self._now = now
+        self._lock = EngineLock(home)
+        self._control = Control()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._main: asyncio.Task[None] | None = None
+        self._started = threading.Event()
+        self._ended = threading.Event()
+        self.failure: BaseException | None = None
+        """What ended the engine unasked, None after an orderly end."""
+
+    def __enter__(self) -> Self:
+        self._lock.acquire()
+        self._thread.start()
+        if not self._started.wait(START_SEC):
+            self.detach()
+            raise TimeoutError(f"the engine did not start within {START_SEC:g} s")
+        if self.failure is not None:
+            self._lock.release()
+            raise self.failure
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.detach()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the engine works."""
+        return self._thread.is_alive() and not self._ended.is_set()
+
+    @property
+    def outcome(self) -> str:
+        """How it ended, in words; empty while it works or after a failure."""
+        return self._control.outcome
+
+    def stop(self, *, at_once: bool) -> None:
+        """Begin to end: after what runs has finished, or at once after saving. Returns immediately; see `wait`."""
+        self._call(lambda: self._control.stop(at_once=at_once, now=self._now()))
+        doorbell.ring(self._home)
+
+    def detach(self) -> None:
+        """End now and leave everything as it is: machines stay rented, jobs go on running on them."""
+        self._call(self._cancel)
+        if self._thread.ident is not None:
+            self._thread.join(END_SEC)
+        self._lock.release()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the engine's end; False when it still works after `timeout` seconds."""
+        return self._ended.wait(timeout)
+
+    def _cancel(self) -> None:
+        if self._main is not None:
+            self._main.cancel()
+
+    def _call(self, action: Callable[[], None]) -> None:
+        if self._loop is not None and not self._ended.is_set():
+            with contextlib.suppress(RuntimeError):  # the loop has closed in the meantime: nothing is left to tell it
+                self._loop.call_soon_threadsafe(action)
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._live())
+        except asyncio.CancelledError:
+            LOGGER.info("detached")
+        except BaseException as error:
+            self.failure = _innermost(error)
+            LOGGER.error("the engine ended: %s", self.failure, exc_info=error)  # noqa: TRY400
+        finally:
+            self._ended.set()
+            self._started.set()
+
+    async def _live(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._main = asyncio.current_task()
+        async with open_context(
+            self._home, self._settings, self._control, mode=self._mode, environ=self._environ, now=self._now
+        ) as context:
+            self._started.set()
+            await work(context, exit_when_idle=self._exit_when_idle)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The first real error inside nested groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+@contextlib.asynccontextmanager
+async def open_context(
+    home: Home,
+    settings: Settings,
+    control: Control,
+    *,
+    mode: str,
+    environ: Mapping[str, str],
+    now: Callable[[], int],
+) -> AsyncIterator[Context]:
+    """Open everything that an engine works with and take the home over; close it all at the end."""
+    home.ensure()
+    limits = Limits(view.cap(settings), settings.scaler.max_workers)
+    cache_sec = min(MARKET_CACHE_SEC, 2 * settings.scaler.poll_interval_sec)
+    providers = build_providers(settings, state_dir=home.providers, environ=environ, clore_cache_sec=cache_sec)
+    async with contextlib.AsyncExitStack() as stack:
+        for provider in providers.values():
+            stack.push_async_callback(provider.aclose)
+        db = await stack.enter_async_context(await AsyncDatabase.open(home.database))
+        logs = await stack.enter_async_context(await AsyncLogs.open(home.logs))
+        public_key = await asyncio.to_thread(ensure_client_key, home.client_key)
+        installation = await db.write(engines.installation)
+        epoch = db.epoch = await db.write(engines.begin_epoch, os.getpid(), mode, limits, now())
+        context = Context(
+            home=home,
+            settings=settings,
+            db=db,
+            logs=logs,
+            snapshots=SnapshotStore(_snapshot_root(home, settings)),
+            providers=providers,
+            epoch=epoch,
+            base=f".gpuscale/{installation}",
+            public_key=public_key,
+            now=now,
+            bells=Bells((*SERVICES, "data")),
+            control=control,
+        )
+        try:
+            yield context
+        finally:
+            note = control.outcome or "detached; machines and jobs stay as they are"
+            await db.write(engines.end_epoch, note, now(), epoch)
+
+
+def _snapshot_root(home: Home, settings: Settings) -> Path:
+    return Path(settings.checkpoints.dir).expanduser() if settings.checkpoints.dir else home.checkpoints
+
+
+async def work(context: Context, *, exit_when_idle: bool) -> None:
+    """Run all services until the keeper says that nothing is left to do."""
+    links = Links(context)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            renter = Renter(context, tasks)
+            services = (
+                Planner(context, renter),
+                Reconciler(context, renter),
+                Booter(context, links, tasks),
+                Releaser(context),
+                Placer(context),
+                Runner(context, links, tasks),
+                Watcher(context, links, tasks),
+                Keeper(context, exit_when_idle=exit_when_idle),
+            )
+            with doorbell.listening(context.home, context.bells.ring):
+                for service in services:
+                    quiet = QUIET_SEC.get(service.name, 0.0)
+                    tasks.create_task(serve(context, service, quiet_sec=quiet), name=service.name)
+                tasks.create_task(_notice_changes(context), name="notice changes")
+                await _until_done(context.control)
+    except* _Done:
+        LOGGER.info("%s", context.control.outcome)
+    finally:
+        await links.aclose()
+
+
+async def _until_done(control: Control) -> None:
+    """Raise _Done, which cancels every service, once nothing is left to do."""
+    await control.done.wait()
+    raise _Done
+
+
+class _Done(Exception):
+    """The engine has nothing left to do."""
+
+
+async def _notice_changes(context: Context) -> None:
+    """Wake everybody when somebody else has written to the store, should the doorbell not have been heard."""
+    seen = await context.db.data_version()
+    while True:
+        await asyncio.sleep(DATA_LOOK_SEC)
+        version = await context.db.data_version()
+        if version != seen:
+            seen = version
+            context.bells.ring("planner", "placer", "runner", "keeper")

@@ -13,6 +13,7 @@ from gpuscale_tui.model.states import (
     JOB_TRANSITIONS,
     AttemptState,
     Cause,
+    IllegalTransition,
     JobState,
     WorkerState,
     check_transition,
@@ -115,8 +116,10 @@ def advance_attempt(
 ) -> Attempt:
     """Move an attempt on (staging, running, saving). Already there is harmless.
 
-    Raises IllegalTransition for one that has ended.
+    Raises IllegalTransition for one that has ended, and for `ended`: only `end_attempt` settles the job as well.
     """
+    if to == AttemptState.ENDED:
+        raise IllegalTransition(f"attempt {attempt.remote_name} may become ended by end_attempt only")
     current = get_attempt(connection, attempt.job_id, attempt.number)
     if current is None:
         raise LookupError(f"attempt {attempt.remote_name} does not exist")

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from gpuscale_tui.model.machines import Endpoint
 from gpuscale_tui.model.money import format_usd
 from gpuscale_tui.model.offers import Need, Offer
-from gpuscale_tui.model.states import WORKER_TRANSITIONS, Cause, OrderOutcome, Purpose, WorkerState, check_transition
+from gpuscale_tui.model.states import (
+    WORKER_TRANSITIONS,
+    Cause,
+    IllegalTransition,
+    OrderOutcome,
+    Purpose,
+    WorkerState,
+    check_transition,
+)
 from gpuscale_tui.model.workers import Worker
 from gpuscale_tui.store import events, rows, spans
 
@@ -160,6 +168,7 @@ def refuse(
         "UPDATE workers SET ended_at = ?, outcome = NULL, cause = ?, why = ? WHERE id = ?",
         (now, cause, detail, worker_id),
     )
+    spans.finish(connection, worker_id, now)
 
 
 def set_endpoint(connection: sqlite3.Connection, worker_id: int, endpoint: Endpoint) -> None:
@@ -172,7 +181,10 @@ def set_endpoint(connection: sqlite3.Connection, worker_id: int, endpoint: Endpo
 
 
 def became_ready(connection: sqlite3.Connection, worker_id: int, host_key: str, *, now: int, epoch: int | None) -> None:
-    """SSH answers and the machine passed its checks: it can take work."""
+    """SSH answers and the machine passed its checks: it can take work. Raises IllegalTransition unless it boots."""
+    state = _must(get(connection, worker_id)).state
+    if state != WorkerState.BOOTING:  # the table lets a busy one become idle, but that is for the end of its attempt
+        raise IllegalTransition(f"worker {worker_id} is {state}: only one that boots becomes ready")
     _move(connection, worker_id, WorkerState.IDLE, now=now, epoch=epoch, detail="ready")
     connection.execute(
         "UPDATE workers SET host_key = ?, idle_since = ?, contact_at = ?, why = 'ready for work' WHERE id = ?",

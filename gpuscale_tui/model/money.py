@@ -12,6 +12,8 @@ from fractions import Fraction
 
 MICROS = 1_000_000
 HOUR_MS = 3_600_000
+LARGEST_USD = 1_000_000_000
+"""Larger amounts are typing errors, and their micro-dollars would not fit a 64-bit integer for long."""
 
 
 def parse_usd(value: str | int | float | Decimal) -> int:
@@ -24,8 +26,8 @@ def parse_usd(value: str | int | float | Decimal) -> int:
         amount = Decimal(text)
     except InvalidOperation as error:
         raise ValueError(f"{value!r} is not an amount of dollars, such as 0.50") from error
-    if not amount.is_finite() or amount < 0:
-        raise ValueError(f"{value!r} is not a finite, non-negative amount of dollars")
+    if not amount.is_finite() or not 0 <= amount <= LARGEST_USD:
+        raise ValueError(f"{value!r} is not a finite, non-negative amount of dollars up to {LARGEST_USD:,}")
     return int((amount * MICROS).to_integral_value())
 
 

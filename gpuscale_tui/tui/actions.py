@@ -1,0 +1,275 @@
+"""The one table of actions: bindings, footer, `?`, the palette and the README's list of keys are all made from it.
+
+Each action is carried out by the method `do_<id>` (dots as underscores) of the screen, else of the application.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from gpuscale_tui.model.errors import GpuscaleError, nearest
+from gpuscale_tui.model.jobs import job_label, worker_label
+from gpuscale_tui.store.views import JobRow, WorkerRow
+
+SCREENS = ("queue", "workers", "costs", "logs", "checkpoints", "market", "events")
+"""The screens on number keys, in order."""
+
+ANYWHERE = (*SCREENS, "job", "worker")
+LISTS = ("queue", "workers", "costs", "checkpoints", "market", "events")
+JOBS = ("queue", "job", "logs")
+WORKERS = ("workers", "worker")
+
+
+class KeymapError(GpuscaleError, ValueError):
+    """`[ui.keymap]` names an action or a key that cannot be, or the same key twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What an action would act on: what the cursor is on, and how things stand."""
+
+    job: JobRow | None = None
+    worker: WorkerRow | None = None
+    engine: str = "none"
+
+
+def _always(_subject: Subject) -> str:
+    return ""
+
+
+def _needs_job(subject: Subject) -> str:
+    return "" if subject.job else "no job is selected"
+
+
+def _needs_worker(subject: Subject) -> str:
+    return "" if subject.worker else "no machine is selected"
+
+
+def _can_cancel(subject: Subject) -> str:
+    job = subject.job
+    if job is None:
+        return "no job is selected"
+    if job.state not in {"pending", "running"}:
+        return f"{job_label(job.id)} is {job.state} already"
+    return f"{job_label(job.id)} is being cancelled already" if job.cancelling else ""
+
+
+def _can_retry(subject: Subject) -> str:
+    job = subject.job
+    if job is None:
+        return "no job is selected"
+    return f"{job_label(job.id)} is {job.state}: only a finished job can be retried" if _is_open(job) else ""
+
+
+def _is_open(job: JobRow) -> bool:
+    return job.state in {"pending", "running"}
+
+
+def _can_reorder(subject: Subject) -> str:
+    job = subject.job
+    if job is None:
+        return "no job is selected"
+    return "" if job.state == "pending" else f"{job_label(job.id)} is {job.state}: only a waiting job has a priority"
+
+
+def _can_release(subject: Subject) -> str:
+    worker = subject.worker
+    if worker is None:
+        return "no machine is selected"
+    if worker.state in {"released", "lost"}:
+        return f"{worker_label(worker.id)} is {worker.state} already"
+    return f"{worker_label(worker.id)} is being given back already" if worker.state == "releasing" else ""
+
+
+def _no_engine(subject: Subject) -> str:
+    return "" if subject.engine == "none" else "an engine runs already"
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One thing that a user can do.
+
+    `keys` are Textual's key names, set apart by commas. `footer` is the place in the footer, 0 for none, lower first.
+    `when` says why the action does not apply to a subject, or nothing.
+    """
+
+    id: str
+    keys: str
+    label: str
+    help: str
+    where: tuple[str, ...] = ANYWHERE
+    group: str = "Everywhere"
+    footer: int = 0
+    when: Callable[[Subject], str] = _always
+    palette: bool = True
+
+    @property
+    def method(self) -> str:
+        """Name of the method that does it."""
+        return "do_" + self.id.replace(".", "_")
+
+
+ACTIONS: tuple[Action, ...] = (
+    Action("open", "enter", "open", "Open the page of what the cursor is on: the whole story of one thing.",
+           LISTS, "Lists", footer=1, palette=False),
+    Action("job.new", "n", "new job", "Write a new job, or a whole sweep, in a form.",
+           tuple(name for name in ANYWHERE if name != "logs"), "Jobs", footer=2),
+    Action("job.cancel", "x", "cancel", "Cancel the job, after asking. A running one saves its checkpoint first.",
+           JOBS, "Jobs", footer=3, when=_can_cancel),
+    Action("job.retry", "r", "retry", "Put a finished job back in the queue; it resumes from its checkpoint.",
+           JOBS, "Jobs", footer=4, when=_can_retry),
+    Action("job.why", "w", "why", "Why the job is where it is, and what would change that.",
+           ("queue", "job", "logs"), "Jobs", footer=6, when=_needs_job),
+    Action("job.logs", "l", "logs", "The job's output.", ("queue", "job"), "Jobs", footer=5, when=_needs_job),
+    Action("job.sooner", "plus,equals_sign", "sooner", "One step up in priority (1 is first).",
+           ("queue", "job"), "Jobs", when=_can_reorder),
+    Action("job.later", "minus", "later", "One step down in priority (10 is last).",
+           ("queue", "job"), "Jobs", when=_can_reorder),
+    Action("job.priority", "p", "priority", "Set the priority to a number.",
+           ("queue", "job"), "Jobs", footer=9, when=_can_reorder),
+    Action("job.clone", "c", "clone", "Open the form with this job's values.", JOBS, "Jobs", footer=10,
+           when=_needs_job),
+    Action("worker.why", "w", "why", "Why the machine was rented and why it is still up.",
+           WORKERS, "Machines", footer=6, when=_needs_worker),
+    Action("worker.release", "R", "release", "Give the machine back, after asking. Its job is saved and put back.",
+           WORKERS, "Machines", footer=3, when=_can_release),
+    Action("worker.ended", "a", "ended", "Show machines that are gone too, or only those that are up.",
+           ("workers",), "Machines", footer=7),
+    Action("scale", "s", "scale", "Ask for more machines, or for fewer.",
+           ("queue", "workers", "market"), "Machines", footer=8),
+    Action("list.filter", "slash", "filter", "Show only rows with a text; words such as `failed` choose states.",
+           ("queue", "market", "events"), "Lists", footer=7),
+    Action("list.sort", "o", "sort", "Sort by the next column.", ("queue",), "Lists", footer=8),
+    Action("list.turn", "O", "reverse", "Turn the order round.", ("queue",), "Lists"),
+    Action("costs.by", "b", "by", "Costs by project, user, GPU, provider, day, job or machine.",
+           ("costs",), "Costs", footer=3),
+    Action("costs.since", "t", "since", "Costs of today, seven days, this month or all time.",
+           ("costs",), "Costs", footer=4),
+    Action("log.follow", "f", "follow", "Go to the end and stay there as lines arrive.", ("logs",), "Logs", footer=1),
+    Action("log.search", "slash", "search", "Find a text in the output.", ("logs", "job"), "Logs", footer=2),
+    Action("log.next", "n", "next", "The next match.", ("logs",), "Logs", footer=3),
+    Action("log.previous", "N", "previous", "The match before.", ("logs",), "Logs"),
+    Action("log.attempt", "a", "attempt", "The output of another attempt of this job.", ("logs",), "Logs", footer=4),
+    Action("log.job_before", "left_square_bracket", "job before", "The output of the job before in the queue.",
+           ("logs",), "Logs", footer=5),
+    Action("log.job_after", "right_square_bracket", "job after", "The output of the next job in the queue.",
+           ("logs",), "Logs", footer=5),
+    Action("log.wrap", "W", "wrap", "Wrap long lines, or cut them.", ("logs",), "Logs", footer=7),
+    Action("copy", "y", "copy", "Copy the id (by OSC 52, so it works over SSH).",
+           ("queue", "workers", "job", "worker", "logs", "checkpoints", "market", "events"), "Lists", footer=11),
+    Action("move.down", "j,down", "down", "One row down.", ANYWHERE, "Moving", palette=False),
+    Action("move.up", "k,up", "up", "One row up.", ANYWHERE, "Moving", palette=False),
+    Action("move.page_down", "ctrl+d,pagedown,space", "page down", "One page down.", ANYWHERE, "Moving",
+           palette=False),
+    Action("move.page_up", "ctrl+u,pageup", "page up", "One page up.", ANYWHERE, "Moving", palette=False),
+    Action("move.first", "g,home", "first", "To the first row.", ANYWHERE, "Moving", palette=False),
+    Action("move.last", "G,end", "last", "To the last row.", ANYWHERE, "Moving", palette=False),
+    Action("screen.queue", "1", "Queue", "All jobs."),
+    Action("screen.workers", "2", "Workers", "All machines: state, price, why they are up."),
+    Action("screen.costs", "3", "Costs", "Where the money went."),
+    Action("screen.logs", "4", "Logs", "The jobs' output."),
+    Action("screen.checkpoints", "5", "Checkpoints", "Snapshots of the jobs' checkpoints."),
+    Action("screen.market", "6", "Market", "What could be rented now, as last read."),
+    Action("screen.events", "7", "Events", "Everything that happened, newest first."),
+    Action("back", "escape", "back", "Back to the list; leave a filter.", ANYWHERE, footer=20, palette=False),
+    Action("spend.stop", "exclamation_mark", "stop spending",
+           "Stop all spending: save, give every machine back, and stay until $0.00/h is confirmed.", footer=18),
+    Action("engine.start", "E", "start engine", "Start the engine in this window.", when=_no_engine),
+    Action("theme.next", "T", "theme", "The next colour theme."),
+    Action("palette", "ctrl+p,colon", "palette", "Everything by name: actions, jobs, machines.", footer=19,
+           palette=False),
+    Action("help", "question_mark,f1", "help", "All keys, and what they do here.", footer=30),
+    Action("quit", "q,ctrl+q,ctrl+c", "quit", "Leave. With machines rented you are asked what becomes of them.",
+           footer=29),
+)  # fmt: skip
+
+_SIGNS = {
+    "question_mark": "?", "exclamation_mark": "!", "slash": "/", "plus": "+", "minus": "-", "equals_sign": "=",
+    "colon": ":", "left_square_bracket": "[", "right_square_bracket": "]", "escape": "esc", "pagedown": "pgdn",
+    "pageup": "pgup", "full_stop": ".", "comma": ",", "semicolon": ";", "tilde": "~", "at": "@", "dollar_sign": "$",
+    "number_sign": "#", "percent_sign": "%", "ampersand": "&", "asterisk": "*", "underscore": "_",
+    "less_than_sign": "<", "greater_than_sign": ">", "apostrophe": "'", "quotation_mark": '"', "backslash": "\\",
+    "vertical_line": "|", "circumflex_accent": "^", "grave_accent": "`", "left_parenthesis": "(",
+    "right_parenthesis": ")", "left_curly_bracket": "{", "right_curly_bracket": "}",
+}  # fmt: skip
+_NAMES = {sign: name for name, sign in _SIGNS.items() if len(sign) == 1}
+_NAMED_KEYS = frozenset(_SIGNS) | {
+    "enter", "space", "tab", "up", "down", "left", "right", "home", "end", "insert", "delete", "backspace",
+    *(f"f{number}" for number in range(1, 13)),
+}  # fmt: skip
+
+
+@cache
+def by_id() -> Mapping[str, Action]:
+    """The actions by id."""
+    return {action.id: action for action in ACTIONS}
+
+
+def on_screen(screen: str, actions: Iterable[Action] = ACTIONS) -> list[Action]:
+    """The actions of one screen."""
+    return [action for action in actions if screen in action.where]
+
+
+def display_key(key: str) -> str:
+    """A key as a user knows it: `?`, `^p`, `esc`."""
+    key = key.strip()
+    if key.startswith("ctrl+"):
+        return "^" + key.removeprefix("ctrl+")
+    return _SIGNS.get(key, key)
+
+
+def display_keys(action: Action, keymap: Mapping[str, str] | None = None) -> list[str]:
+    """All keys of an action as a user knows them, those of the keymap where it names the action."""
+    keys = (keymap or {}).get(action.id, action.keys)
+    return [display_key(key) for key in keys.split(",")]
+
+
+def checked_keymap(keymap: Mapping[str, str]) -> dict[str, str]:
+    """`[ui.keymap]` as Textual wants it. Raises KeymapError for unknown ids, unknown keys, and keys used twice."""
+    known = by_id()
+    for action_id in keymap:
+        if action_id not in known:
+            raise KeymapError(
+                f"ui.keymap: there is no action {action_id!r}{nearest(action_id, known)}; `?` on the screen lists them"
+            )
+    named = {action_id: _key_names(action_id, keys) for action_id, keys in keymap.items()}
+    _check_clashes({action.id: named.get(action.id, action.keys).split(",") for action in ACTIONS})
+    return named
+
+
+def _key_names(action_id: str, keys: str) -> str:
+    names = []
+    for key in (part.strip() for part in keys.split(",")) if keys != "," else ("comma",):
+        name = _NAMES.get(key, key)
+        plain = name.removeprefix("ctrl+").removeprefix("shift+")
+        if not name or not ((len(plain) == 1 and plain.isalnum() and plain.isascii()) or plain in _NAMED_KEYS):
+            raise KeymapError(
+                f"ui.keymap: {action_id}: found the key {key!r}; allowed are characters such as 'x' or '+', names such"
+                f" as 'enter' or 'f5', and 'ctrl+' before a letter; several are set apart by commas"
+            )
+        names.append(name)
+    return ",".join(names)
+
+
+def _check_clashes(keys: Mapping[str, Iterable[str]]) -> None:
+    taken: dict[tuple[str, str], str] = {}
+    for action in ACTIONS:
+        for key in keys[action.id]:
+            for screen in action.where:
+                other = taken.setdefault((screen, key), action.id)
+                if other != action.id:
+                    raise KeymapError(
+                        f"ui.keymap: the key {display_key(key)!r} would mean both {other} and {action.id} on the screen"
+                        f" {screen!r}: give one of them another key"
+                    )
+
+
+def key_table() -> str:
+    """The list of keys as a Markdown table, for the README."""
+    rows = ["| key | id | what it does |", "|---|---|---|"]
+    for action in ACTIONS:
+        keys = " ".join(f"`{key}`" if key != "`" else "`` ` ``" for key in display_keys(action))
+        rows.append(f"| {keys.replace('|', chr(92) + '|')} | `{action.id}` | {action.help} |")
+    return "\n".join(rows)

@@ -1,0 +1,193 @@
+"""The application: it puts the parts together, switches screens, and ends in good order whatever ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import sqlite3
+import time
+from collections.abc import Callable, Coroutine
+from datetime import tzinfo
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
+
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from gpuscale_tui.engine import doorbell
+from gpuscale_tui.model.errors import GpuscaleError
+from gpuscale_tui.model.money import parse_usd
+from gpuscale_tui.model.settings import Settings
+from gpuscale_tui.store.home import Home
+from gpuscale_tui.store.opening import StoreError
+from gpuscale_tui.tui import screens
+from gpuscale_tui.tui import theme as themes
+from gpuscale_tui.tui.actions import SCREENS, by_id, checked_keymap
+from gpuscale_tui.tui.app_deeds import AppDeeds
+from gpuscale_tui.tui.format import ASCII, UNICODE
+from gpuscale_tui.tui.host import EngineHost, Leaving
+from gpuscale_tui.tui.look import Look, make
+from gpuscale_tui.tui.messages import EngineState, Snapshot
+from gpuscale_tui.tui.reader import POLL_SEC, Reader, Wish
+from gpuscale_tui.tui.screens.base import BaseScreen
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _clock() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class GpuscaleApp(AppDeeds, App[Leaving]):
+    """The full-screen application over one home.
+
+    `interval` is the time in seconds between two looks at the store, None for only when asked: tests drive it by hand.
+    """
+
+    TITLE = "gpuscale"
+    CSS_PATH = "app.tcss"
+    ENABLE_COMMAND_PALETTE = False
+    DEFAULT_MODE = "queue"
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
+        name: partial(screens.make, name) for name in SCREENS
+    }
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+z", "nothing", show=False, priority=True)]
+
+    def __init__(
+        self,
+        home: Home,
+        settings: Settings,
+        *,
+        host: EngineHost,
+        user_config: Path | None = None,
+        clock: Callable[[], int] = _clock,
+        interval: float | None = POLL_SEC,
+        zone: tzinfo | None = None,
+        utf8: bool = True,
+        no_color: bool = False,
+    ) -> None:
+        self.settings = settings
+        self.keymap = checked_keymap(settings.ui.keymap)
+        self.theme_places = themes.directories(user_config)
+        name = themes.NO_COLOR_THEME if no_color else settings.ui.theme
+        self.theme_file = themes.load(name, self.theme_places)
+        self._glyphs = UNICODE if utf8 else ASCII
+        self._zone = zone
+        self.look: Look = make(self.theme_file, self._glyphs, zone)
+        super().__init__(ansi_color=True if no_color else None)
+        self.home = home
+        self.host = host
+        self.now = clock
+        self.user = getpass.getuser()
+        self.animation_level = "none"
+        self.snapshot = Snapshot(clock(), None, EngineState("starting"))
+        self.failure = ""
+        self.reader = Reader(home, parse_usd(settings.scaler.max_hourly_budget), clock, self, interval)
+        self.set_keymap(self.keymap)
+        self.use_theme(self.theme_file)
+        self.set_class(not utf8, "-ascii")
+
+    def use_theme(self, theme: themes.ThemeFile) -> None:
+        """Show everything in another theme."""
+        self.theme_file = theme
+        self.look = make(theme, self._glyphs, self._zone)
+        self.register_theme(themes.textual_theme(theme))
+        self.theme = theme.name
+
+    async def on_mount(self) -> None:
+        """Read from now on; the first frame does not wait for it."""
+        self.spawn(self._read())
+
+    async def _read(self) -> None:
+        try:
+            await self.reader.open()
+        except (StoreError, sqlite3.Error, OSError) as error:
+            self.failure = str(error)
+            self.exit(return_code=1)
+            return
+        await self.reader.run()
+
+    async def on_unmount(self) -> None:
+        """Leave nothing open."""
+        await self.reader.close()
+
+    def spawn(self, work: Coroutine[Any, Any, object]) -> None:
+        """Run something beside the screen; it ends with the application, and its failure is a failure of it."""
+        self.run_worker(work, exit_on_error=True)
+
+    @property
+    def base_screen(self) -> BaseScreen[Any] | None:
+        """The screen that is shown, below any question."""
+        stack = self.screen_stack if self._screen_stacks[self._current_mode] else []
+        return next((screen for screen in reversed(stack) if isinstance(screen, BaseScreen)), None)
+
+    def wish(self) -> Wish:
+        """What the reader should read."""
+        screen = self.base_screen
+        return screen.wish() if screen is not None and screen.is_mounted else Wish(None)
+
+    def engine_state(self, pid: int | None) -> EngineState:
+        """Where the engine runs."""
+        return self.host.state(pid)
+
+    def took(self, snapshot: Snapshot) -> None:
+        """Show what was read; start the engine once the first of it is on the terminal."""
+        first = self.snapshot.status is None
+        self.snapshot = snapshot
+        screen = self.base_screen
+        if screen is not None:
+            with self.batch_update():
+                screen.took(snapshot)
+        if first:
+            self.call_after_refresh(self.host.begin)
+
+    def ticked(self, now: int) -> None:
+        """A second has gone by."""
+        screen = self.base_screen
+        if screen is not None:
+            screen.ticked(now)
+
+    def poke(self) -> None:
+        """Read soon."""
+        self.reader.poke()
+
+    async def command(
+        self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> tuple[T] | None:
+        """Run a command of `engine.commands` and wake the engine; its result in a tuple, None when it was refused."""
+        try:
+            result = await self.reader.database.write(function, *args, **kwargs)
+        except (GpuscaleError, sqlite3.Error) as error:
+            self.notify(str(error), severity="error", timeout=8, markup=False)
+            return None
+        doorbell.ring(self.home)
+        self.poke()
+        return (result,)
+
+    async def do(self, action_id: str) -> None:
+        """Carry out an action of the table on the screen that is shown, or say why it does not apply."""
+        action, screen = by_id()[action_id], self.base_screen
+        if screen is None:
+            return
+        reason = action.when(screen.subject())
+        if reason:
+            self.notify(reason[0].upper() + reason[1:], timeout=3, markup=False)
+            return
+        method = getattr(screen, action.method, None) or getattr(self, action.method)
+        result = method()
+        if asyncio.iscoroutine(result):
+            await result
+
+    async def action_quit(self) -> None:
+        """Ctrl+Q anywhere."""
+        if isinstance(self.screen, BaseScreen):
+            await self.do("quit")
+        else:
+            self.screen.dismiss(None)
+
+    def action_nothing(self) -> None:
+        """Ctrl+Z would stop the engine's thread too: it does nothing."""
+        self.notify("Ctrl+Z would stop the engine too. `q` leaves the screen and keeps it going.", timeout=4)

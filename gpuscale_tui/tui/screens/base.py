@@ -1,0 +1,154 @@
+"""What every screen has: the frame, its bindings from the table of actions, and how it is fed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.widget import Widget
+
+from gpuscale_tui.tui.actions import Subject, on_screen
+from gpuscale_tui.tui.messages import RowOpened, RowPointed, Snapshot
+from gpuscale_tui.tui.reader import Wish
+from gpuscale_tui.tui.widgets.footer import Footer
+from gpuscale_tui.tui.widgets.header import Banner, Header, Tabs
+from gpuscale_tui.tui.widgets.log_view import LogView
+from gpuscale_tui.tui.widgets.page_view import PageView
+from gpuscale_tui.tui.widgets.rows_table import RowsTable
+from gpuscale_tui.tui.widgets.window import WindowView
+
+if TYPE_CHECKING:
+    from gpuscale_tui.tui.app import GpuscaleApp
+
+C = TypeVar("C")
+
+
+def bindings_for(name: str) -> list[BindingType]:
+    """The bindings of one screen, from the table."""
+    return [
+        Binding(action.keys, f"screen.do('{action.id}')", action.label, show=False, id=action.id, tooltip=action.help)
+        for action in on_screen(name)
+    ]
+
+
+class BaseScreen(Screen[None], Generic[C]):
+    """A screen of the application. A subclass gives NAME, BINDINGS, `body`, `wish` and `feed`.
+
+    `wish` says what to read, as functions of a connection; `feed` gets what they returned. Neither is ever awaited.
+    """
+
+    NAME: ClassVar[str] = ""
+    TAB: ClassVar[str] = ""
+    AUTO_FOCUS = ""
+
+    @property
+    def gpuscale(self) -> GpuscaleApp:
+        """The application, by its own type."""
+        return self.app  # type: ignore[return-value]
+
+    def compose(self) -> ComposeResult:
+        """The frame around the body."""
+        yield Header()
+        if self.gpuscale.settings.ui.banner:
+            yield Banner()
+        yield Tabs(self.TAB or self.NAME)
+        yield from self.body()
+        yield Footer(self.NAME)
+
+    def body(self) -> Iterable[Widget]:
+        """The widgets between tabs and footer."""
+        raise NotImplementedError
+
+    def wish(self) -> Wish:
+        """What is to be read for this screen as it stands now."""
+        return Wish(self)
+
+    def feed(self, content: C, output: object, now: int) -> None:
+        """Show what was read."""
+
+    def subject(self) -> Subject:
+        """What actions would act on."""
+        return Subject(engine=self.gpuscale.snapshot.engine.kind)
+
+    def took(self, snapshot: Snapshot) -> None:
+        """Something was read: by this screen's wish, or only the header's truth."""
+        for bar in self.query(Header):
+            bar.repaint()
+        if snapshot.owner is self and not snapshot.error:
+            self.feed(snapshot.content, snapshot.output, snapshot.taken_at)  # type: ignore[arg-type]
+        self.refresh_footer()
+
+    def ticked(self, now: int) -> None:
+        """A second has gone by."""
+        for bar in self.query(Header):
+            bar.repaint()
+        for view in self.query(WindowView):
+            view.tick(now)
+
+    def refresh_footer(self) -> None:
+        """The footer shows what applies now."""
+        for footer in self.query(Footer):
+            footer.show(self.subject())
+
+    def on_screen_resume(self) -> None:
+        """The screen is shown again: read for it at once."""
+        self.gpuscale.poke()
+
+    async def action_do(self, action_id: str) -> None:
+        """Carry out an action of the table."""
+        await self.gpuscale.do(action_id)
+
+    def on_row_pointed(self, _event: RowPointed) -> None:
+        """The cursor is on something else."""
+        self.refresh_footer()
+
+    async def on_row_opened(self, _event: RowOpened) -> None:
+        """A double click is as good as Enter."""
+        await self.gpuscale.do("open")
+
+    @property
+    def moving(self) -> RowsTable | LogView | PageView | None:  # type: ignore[type-arg]
+        """What the moving keys move: the focused view, else the first one."""
+        if isinstance(self.focused, (RowsTable, LogView, PageView)):
+            return self.focused
+        return next((view for view in self.query(WindowView) if isinstance(view, (RowsTable, LogView, PageView))), None)
+
+    def do_move_down(self) -> None:
+        """One row down."""
+        self._move_by(1)
+
+    def do_move_up(self) -> None:
+        """One row up."""
+        self._move_by(-1)
+
+    def _move_by(self, rows: int) -> None:
+        if self.moving is not None:
+            self.moving.move_by(rows)
+
+    def do_move_page_down(self) -> None:
+        """One page down."""
+        if self.moving is not None:
+            self.moving.move_pages(1)
+
+    def do_move_page_up(self) -> None:
+        """One page up."""
+        if self.moving is not None:
+            self.moving.move_pages(-1)
+
+    def do_move_first(self) -> None:
+        """To the first row."""
+        if self.moving is not None:
+            self.moving.move_to_end(last=False)
+
+    def do_move_last(self) -> None:
+        """To the last row."""
+        if self.moving is not None:
+            self.moving.move_to_end(last=True)
+
+    def do_back(self) -> None:
+        """Leave a page; a list stays where it is."""
+        if len(self.app.screen_stack) > 1 and self.NAME != self.TAB:
+            self.app.pop_screen()

@@ -1,0 +1,1 @@
+"""Widgets that draw lines themselves and fetch only what is on screen."""

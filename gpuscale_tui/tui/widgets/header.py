@@ -1,0 +1,188 @@
+"""The lines at the top of every screen: the truth about money, engine and counts; the tabs; the banner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from textual import events
+from textual.strip import Strip
+from textual.widget import Widget
+
+from gpuscale_tui.store.views import Spend, Status
+from gpuscale_tui.tui.actions import SCREENS, by_id
+from gpuscale_tui.tui.format import clean, meter, plural, span, usd
+from gpuscale_tui.tui.look import Line, Look, Span, first_that_fits, width_of
+from gpuscale_tui.tui.messages import EngineState, Snapshot
+
+if TYPE_CHECKING:
+    from gpuscale_tui.tui.app import GpuscaleApp
+
+SILENT_AFTER_MS = 20_000
+"""An engine that has not written for so long is called silent."""
+
+LIVE = ("ordering", "booting", "idle", "busy", "releasing")
+
+
+class Bar(Widget):
+    """A line of the screen's frame, drawn by itself."""
+
+    DEFAULT_CSS = "Bar { height: 1; width: 1fr; }"
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name for it
+        super().__init__(id=id)
+        self._drawn: Strip | None = None
+
+    @property
+    def gpuscale(self) -> GpuscaleApp:
+        """The application, by its own type."""
+        return self.app  # type: ignore[return-value]
+
+    @property
+    def look(self) -> Look:
+        """How lines are drawn now."""
+        return self.gpuscale.look
+
+    def draw(self, width: int) -> Strip:
+        """The line."""
+        raise NotImplementedError
+
+    def repaint(self) -> None:
+        """Paint again if the line looks different."""
+        if self.size.width and self.draw(self.size.width) != self._drawn:
+            self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        """The line, as Textual asks for it."""
+        strip = self.draw(self.size.width) if y == 0 else Strip.blank(self.size.width)
+        self._drawn = strip
+        return strip
+
+
+class Header(Bar):
+    """Money used, reserved and allowed, today's sum, the engine, the counts. Always true, or it says that it is old."""
+
+    def draw(self, width: int) -> Strip:
+        """The richest variant that fits."""
+        snapshot = self.gpuscale.snapshot
+        return self.look.strip(
+            first_that_fits(variants(snapshot, self.gpuscale.now(), self.look, width), width), width, "bar"
+        )
+
+
+def variants(snapshot: Snapshot, now: int, look: Look, width: int) -> list[Line]:
+    """The header from the richest to the leanest."""
+    if snapshot.status is None:
+        return [[(" gpuscale ", "title"), *trouble(snapshot, now, look)]]
+    status, engine = snapshot.status, snapshot.engine
+    made: list[Line] = []
+    for level in range(4):
+        left = [(" gpuscale  " if level < 3 else " ", "title"), *engine_words(status, engine, now, look, level)]
+        left += [("  ", "text"), *money_words(status.spend, look, level), *trouble(snapshot, now, look)]
+        right = [*count_words(status, look, level), (" ", "text")]
+        gap = width - width_of(left) - width_of(right)
+        made.append([*left, (" " * max(2, gap), "text"), *right])
+    return made
+
+
+def trouble(snapshot: Snapshot, now: int, look: Look) -> Line:
+    """That the store cannot be read, and how old the shown data is therefore."""
+    if not snapshot.error:
+        return ()
+    age = span(now - snapshot.taken_at)
+    return [(f" {look.glyphs.warn} store unreadable, data {age} old ", "bad")]
+
+
+def engine_words(status: Status, engine: EngineState, now: int, look: Look, level: int) -> list[Span]:
+    """Where the engine runs, and whether it shows signs of life."""
+    heartbeat = status.engine.heartbeat_at
+    silent = heartbeat is not None and now - heartbeat > SILENT_AFTER_MS and engine.kind in {"inside", "attached"}
+    if silent and heartbeat is not None:
+        return [(f"{look.glyphs.warn} engine silent {span(now - heartbeat)}", "warn")]
+    if engine.kind == "inside":
+        return [(f"{look.glyphs.states['running']} " + ("engine inside" if level < 2 else "inside"), "good")]
+    if engine.kind == "attached":
+        where = f"attached {engine.pid}" if engine.pid and level < 3 else "attached"
+        return [(f"{look.glyphs.states['booting']} {where}", "good")]
+    if engine.kind == "starting":
+        return [(f"{look.glyphs.states['booting']} starting", "accent")]
+    return [(f"{look.glyphs.warn} no engine", "warn")]
+
+
+def money_words(spend: Spend, look: Look, level: int) -> list[Span]:
+    """Used, reserved and cap per hour, and what today has cost; a sign and a word beside the colour near the cap."""
+    committed = spend.used + spend.reserved
+    role = "bad" if committed > spend.cap else "warn" if committed * 5 >= spend.cap * 4 and committed else "strong"
+    sign = f"{look.glyphs.warn}" if role in {"bad", "warn"} else ""
+    if level == 0:
+        full, empty = meter(committed, spend.cap, 10, look.glyphs)
+        return [
+            (f"{sign}{usd(spend.used)}", role), (" used + ", "muted"), (usd(spend.reserved), role),
+            (" reserved of ", "muted"), (f"{usd(spend.cap)}/h", "text"), (" ", "text"), (full, role), (empty, "line"),
+            ("  today ", "muted"), (usd(spend.today), "strong"), ("  month ", "muted"), (usd(spend.month), "strong"),
+        ]  # fmt: skip
+    used = f"{sign}{usd(spend.used)}"
+    if level == 1 or spend.reserved or level == 2:
+        used += f"+{usd(spend.reserved).removeprefix('$')}"
+    return [(used, role), (" of ", "muted"), (f"{usd(spend.cap)}/h", "text"), ("  today ", "muted"),
+            (usd(spend.today), "strong")]  # fmt: skip
+
+
+def count_words(status: Status, look: Look, level: int) -> list[Span]:
+    """Jobs by state and machines that are up: words where there is room, signs else."""
+    jobs = [(state, status.jobs.get(state, 0)) for state in ("running", "pending", "done", "failed")]
+    machines = sum(status.workers.get(state, 0) for state in LIVE)
+    spans: list[Span] = []
+    for state, count in jobs:
+        if count or (state in {"running", "pending"} and level < 3):
+            word = f" {state}" if level < 2 else ""
+            spans += [
+                (f"{look.glyphs.states[state]}{'' if level > 1 else ' '}{count:,}{word}", f"state-{state}"),
+                ("  " if level < 2 else " ", "text"),
+            ]
+    spans.append((plural(machines, "machine") if level < 2 else f"{machines} up", "text"))
+    return spans
+
+
+class Tabs(Bar):
+    """The screens on number keys; the one shown is marked."""
+
+    def __init__(self, current: str) -> None:
+        super().__init__()
+        self._current = current
+
+    def draw(self, width: int) -> Strip:
+        """All tabs with full words, shorter ones where they do not fit."""
+        full = self._tabs(12)
+        return self.look.strip(first_that_fits([full, self._tabs(8), self._tabs(5), self._tabs(1)], width), width)
+
+    def _tabs(self, letters: int) -> list[Span]:
+        spans: list[Span] = [(" ", "text")]
+        for number, name in enumerate(SCREENS, 1):
+            here = name == self._current
+            label = by_id()[f"screen.{name}"].label[:letters]
+            spans += [(f" {number}", "key"), (f" {label} ", "tab" if here else "muted")]
+        return spans
+
+    def on_click(self, event: events.Click) -> None:
+        """A click on a tab shows its screen."""
+        position = 0
+        spans = first_that_fits([self._tabs(12), self._tabs(8), self._tabs(5), self._tabs(1)], self.size.width)
+        for index, (text, _) in enumerate(spans):
+            position += len(text)
+            if event.x < position and index:
+                self.gpuscale.show_screen(SCREENS[(index - 1) // 2])
+                return
+
+
+class Banner(Bar):
+    """A line that every screen shows, such as which money is at stake."""
+
+    def draw(self, width: int) -> Strip:
+        """The line, as the settings have it."""
+        return self.look.strip([(" " + clean(self.gpuscale.settings.ui.banner), "accent")], width, "raised")
+
+
+def title_line(parts: Sequence[Span]) -> Line:
+    """The title of a page, set off by a blank."""
+    return [(" ", "text"), *parts]

@@ -19,7 +19,7 @@ from typing import Any
 import asyncssh
 
 from gpuscale_tui.sandbox.files import MachineFiles
-from gpuscale_tui.sandbox.processes import MARK_VARIABLE, Target, end, sweep
+from gpuscale_tui.sandbox.processes import MARK_VARIABLE, Target, remove_tree, sweep
 from gpuscale_tui.sandbox.sessions import Place, Process, run_session
 
 LOGIN_SECONDS = 60
@@ -92,17 +92,29 @@ class Machine:
 
     async def stop(self) -> bool:
         """Go down for good. False when a process would not die. Repeating it is harmless."""
+        self.shut()
+        target = Target(self.spec.mark, self.spec.directory)
+        swept = await asyncio.to_thread(sweep, target)
+        if await self.sessions_end():  # one of them may just have been starting its process when we looked
+            swept = await asyncio.to_thread(sweep, target)
+        await asyncio.to_thread(remove_tree, self.spec.directory)
+        return swept
+
+    def shut(self) -> None:
+        """Let nobody in any more and cut all connections."""
         self.up, self.stopped = False, True
         if self._acceptor is not None:
             self._acceptor.close()
         elif self._socket is not None:
             self._socket.close()
         self.drop_connections()
-        target = Target(self.spec.mark, self.spec.directory)
-        await asyncio.to_thread(sweep, target)
-        if self._tasks:  # a session that was just starting its process when we looked
-            await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
-        return await asyncio.to_thread(end, target)
+
+    async def sessions_end(self) -> bool:
+        """Wait (at most five seconds) until all sessions have ended. Whether there were any."""
+        if not self._tasks:
+            return False
+        await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
+        return True
 
     def unplug(self) -> None:
         """Lose the network: connections are cut and the port is dead. Processes go on."""

@@ -119,6 +119,7 @@ class OrderBook:
     rng: random.Random
     orders: dict[int, Order] = field(default_factory=dict)
     next_id: int = 2_104_417
+    closing: bool = False
 
     def live(self, server: int | None = None) -> list[Order]:
         """Live orders, oldest first, of one server or of all."""
@@ -149,6 +150,12 @@ class OrderBook:
             self._activate(order)
         self.settle(server)
         return order
+
+    def close(self) -> None:
+        """End all orders because the sandbox ends; whoever calls this sweeps up behind them."""
+        self.closing = True
+        for order in self.live():
+            self.end(order, "sandbox ended")
 
     def end(self, order: Order, reason: str) -> None:
         """End an order now: it is billed no longer and its machine goes down. Repeating it is harmless."""
@@ -293,6 +300,10 @@ class OrderBook:
         if boot is not None and not boot.done():
             boot.cancel()
             await asyncio.wait({boot}, timeout=5)
+        if self.closing:  # all processes and directories are ended at once, which is quicker
+            machine.shut()
+            await machine.sessions_end()
+            return
         swept = await machine.stop()
         self.history.add("gone", order=order.id, server=order.server.id, clean=swept)
 

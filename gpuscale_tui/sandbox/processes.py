@@ -22,6 +22,7 @@ MARK_VARIABLE = "SANDBOX_MARK"
 PROC = Path("/proc")
 SWEEP_SECONDS = 10.0
 PAUSE_SECONDS = 0.02
+REMOVALS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,18 @@ def sweep(target: Target, seconds: float = SWEEP_SECONDS) -> bool:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a directory, also one in which modes were changed to forbid it. Blocks. Raises OSError if it cannot."""
+    """Remove a directory, also one whose modes forbid it. Blocks. Raises OSError when it cannot."""
+    for _ in range(REMOVALS):  # a process that was just killed may leave a last file behind
+        try:
+            _remove_once(path)
+        except OSError:
+            time.sleep(PAUSE_SECONDS)
+        else:
+            return
+    _remove_once(path)
+
+
+def _remove_once(path: Path) -> None:
     if not path.exists():
         return
     path.chmod(stat.S_IRWXU)
@@ -114,12 +126,5 @@ def remove_tree(path: Path) -> None:
 def end(target: Target) -> bool:
     """Sweep, then remove the directory. False when some process would not die. Blocks."""
     swept = sweep(target)
-    for attempt in range(3):  # a process that was just killed may leave a last file behind
-        try:
-            remove_tree(target.directory)
-            break
-        except OSError:
-            if attempt == 2:
-                raise
-            time.sleep(PAUSE_SECONDS)
+    remove_tree(target.directory)
     return swept

@@ -24,7 +24,7 @@ from gpuscale_tui.sandbox.http import HttpServer
 from gpuscale_tui.sandbox.market import Market
 from gpuscale_tui.sandbox.options import Options
 from gpuscale_tui.sandbox.orders import OrderBook
-from gpuscale_tui.sandbox.processes import Target, end
+from gpuscale_tui.sandbox.processes import Target, end, sweep
 from gpuscale_tui.sandbox.start import StartError, new_mark, new_root
 from gpuscale_tui.sandbox.ticker import Ticker
 
@@ -92,10 +92,11 @@ class Sandbox:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._http.__aexit__(kind, error, trace)
-        for order in self.book.live():
-            self.book.end(order, "sandbox ended")
+        everything = Target(self.mark + ".", self.root)
+        self.book.close()
+        await asyncio.to_thread(sweep, everything)
         await self._finish()
-        await asyncio.to_thread(end, Target(self.mark + ".", self.root))
+        await asyncio.to_thread(end, everything)
         if self.failed is not None and error is None:
             raise self.failed
 

@@ -13,7 +13,6 @@ import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import asyncssh
 
@@ -51,17 +50,16 @@ async def run_session(process: Process, place: Place) -> None:
         _report(process, 255)
         return
     feeder = asyncio.create_task(_feed(process, ours[0], child.pid))
-    pumps = asyncio.gather(_pump(ours[1], process.stdout), _pump(ours[2], process.stderr))
+    pumps = asyncio.create_task(_pump_both(process, ours[1], ours[2]))
     gone = asyncio.create_task(process.wait_closed())
     try:
-        both: tuple[asyncio.Future[Any], ...] = (pumps, gone)
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        pumps.cancel()  # does nothing unless the client went first
+        await asyncio.wait({pumps, gone}, return_when=asyncio.FIRST_COMPLETED)
+        pumps.cancel()  # does nothing unless the client went first: then the pipes are closed
         feeder.cancel()
         status = await child.wait()
     finally:
-        gone.cancel()
-        feeder.cancel()
+        for task in (feeder, pumps, gone):
+            task.cancel()
     _report(process, status)
 
 
@@ -85,6 +83,12 @@ async def _spawn(process: Process, place: Place, fds: tuple[int, int, int]) -> a
     finally:
         for fd in fds:
             os.close(fd)
+
+
+async def _pump_both(process: Process, stdout: int, stderr: int) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_pump(stdout, process.stdout))
+        group.create_task(_pump(stderr, process.stderr))
 
 
 async def _pump(source: int, sink: asyncssh.SSHWriter[bytes]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -136,6 +137,8 @@ def make_renter(tmp_path: Path) -> MakeRenter:
     @asynccontextmanager
     async def make(**options: Any) -> AsyncIterator[Renter]:
         clock = SetClock()
+        problems: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
         settings: dict[str, Any] = {"root": tmp_path / "root", "boot_seconds": (0.0, 0.05), "listing_lag": 0.0}
         async with Sandbox(Options(**settings | options), clock=clock) as sandbox:
             headers = {"auth": sandbox.api_key}
@@ -145,6 +148,8 @@ def make_renter(tmp_path: Path) -> MakeRenter:
                 httpx.AsyncClient(base_url=sandbox.control_url, headers=token, timeout=20) as control,
             ):
                 yield Renter(sandbox, api, control, asyncssh.generate_private_key("ssh-ed25519"), clock)
+        gc.collect()
+        assert problems == [], "the event loop had something to complain about"
 
     return make
 

@@ -5,7 +5,7 @@ A multilayer perceptron sees the last few characters and predicts the next one; 
 momentum trains it. Everything is plain Python (3.9 or newer): no arrays, no GPU, no packages, so that it runs on any
 machine, yet the loss that it prints is a real one.
 
-    python3 train.py --lr 3e-2 --batch-size 16 --steps 3500
+    python3 train.py --lr 3e-2 --batch-size 16 --steps 2800
 
 Checkpoints go to $CHECKPOINT_DIR (./checkpoints by default), written under another name and then renamed. It goes on
 from the newest one in $CHECKPOINT_DIR or $GPUSCALE_RESUME_FROM, exactly as if it had never stopped: every step draws
@@ -271,7 +271,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lr", type=float, default=3e-2, help="learning rate (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=16, help="windows a step (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=3500, help="steps in all (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=2800, help="steps in all (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of the weights and the batches (default: %(default)s)")
     parser.add_argument("--log-every", type=int, default=25, help="steps between two lines (default: %(default)s)")
     parser.add_argument("--save-seconds", type=float, default=3.0, help="between checkpoints (default: %(default)s)")

@@ -228,12 +228,15 @@ def _pinned_key(where: str, line: str | None) -> asyncssh.SSHKey | None:
         raise HostKeyChanged(f"{where}: the pinned host key is not readable ({error}); pin it anew") from error
 
 
+def _key_algorithms(pinned: asyncssh.SSHKey | None) -> tuple[str, ...]:
+    """The pinned kind first, so that a server with several keys shows that one; the others, to see a change as such."""
+    own = () if pinned is None else tuple(name.decode("ascii") for name in pinned.sig_algorithms)
+    return tuple(dict.fromkeys((*own, *HOST_KEY_ALGORITHMS)))
+
+
 async def _dial(
     endpoint: Endpoint, where: str, *, key: asyncssh.SSHKey, check: _KeyCheck, timeout_sec: float, keepalive_sec: float
 ) -> asyncssh.SSHClientConnection:
-    algorithms: tuple[str, ...] = HOST_KEY_ALGORITHMS
-    if check.pinned is not None:
-        algorithms = tuple(name.decode("ascii") for name in check.pinned.sig_algorithms)
     factory: Callable[[], asyncssh.SSHClient] = lambda: check  # noqa: E731
     try:
         async with asyncio.timeout(timeout_sec):
@@ -244,7 +247,7 @@ async def _dial(
                 client_factory=factory,
                 client_keys=[key],
                 known_hosts=([], [], []),
-                server_host_key_algs=algorithms,
+                server_host_key_algs=_key_algorithms(check.pinned),
                 encryption_algs=CIPHERS,
                 preferred_auth="publickey",
                 agent_path=None,
@@ -264,8 +267,7 @@ async def _dial(
 
 
 def _explain(where: str, error: Exception, check: _KeyCheck, timeout_sec: float) -> RemoteError:
-    no_pinned_kind = check.pinned is not None and isinstance(error, asyncssh.KeyExchangeFailed)
-    if check.refused or no_pinned_kind:
+    if check.refused:
         return HostKeyChanged(
             f"{where} shows another host key than the one pinned at first contact: another machine answers there, or "
             "someone sits in between. Give the machine back, or forget the pinned key if you know why it changed"

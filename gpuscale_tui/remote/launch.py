@@ -12,7 +12,20 @@ ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # Names that shells make read-only, compute on reading or set by themselves: an assignment would fail or not arrive.
 SHELL_OWN_NAMES = frozenset(
     (
-        *("_", "CHECKPOINT_DIR", "EUID", "LINENO", "OLDPWD", "OPTIND", "PPID", "PWD", "SHELLOPTS", "SHLVL", "UID"),
+        *(
+            "_",
+            "CHECKPOINT_DIR",
+            "EUID",
+            "IFS",
+            "LINENO",
+            "OLDPWD",
+            "OPTIND",
+            "PPID",
+            "PWD",
+            "SHELLOPTS",
+            "SHLVL",
+            "UID",
+        ),
         *("BASHOPTS", "BASHPID", "BASH_ALIASES", "BASH_ARGC", "BASH_ARGV", "BASH_ARGV0", "BASH_CMDS", "BASH_COMMAND"),
         *("BASH_LINENO", "BASH_REMATCH", "BASH_SOURCE", "BASH_SUBSHELL", "BASH_VERSINFO", "COMP_WORDBREAKS"),
         *("DIRSTACK", "EPOCHREALTIME", "EPOCHSECONDS", "FUNCNAME", "GROUPS", "HISTCMD", "RANDOM", "SECONDS", "SRANDOM"),

@@ -97,17 +97,22 @@ works() {
   members "$job"
 }
 alive() { known && { same "$runner" "$rborn" || works; }; }
-# sets verdict to none, exited, running or vanished; a runner that ended meanwhile has left its exit record
+# sets verdict to none, exited, running or vanished; a runner that ended meanwhile has left its exit record, and who
+# was stopped without a runner to record it was killed
 judge() {
   if [ -e claim ]; then :; else verdict=none; return; fi
   verdict=exited
   [ -e exit ] && return
   if alive; then verdict=running; return; fi
-  [ -e exit ] || verdict=vanished
+  [ -e exit ] || [ -e stopped ] || verdict=vanished
 }
 report() {
   code=- timed=- stopped=- total=0
-  [ "$verdict" = exited ] && read -r code timed stopped < exit
+  if [ "$verdict" = exited ]; then
+    code=137 timed=0 stopped=1
+    [ -e timed ] && timed=1
+    [ -e exit ] && read -r code timed stopped < exit
+  fi
   if [ -e output ]; then total=$(wc -c < output); total=${total##* }; fi
   say "state $verdict $code $timed $stopped $total"
 }

@@ -1,0 +1,77 @@
+"""A TCP proxy that cuts or freezes the connections through it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+
+class Proxy:
+    """Forwards to `target`. `cut` ends all connections; `cut_up` and `cut_down` end them after so many bytes more."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.port = 0
+        self.up = 0
+        self.down = 0
+        self.cut_up: int | None = None
+        self.cut_down: int | None = None
+        self.frozen = False
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def cut(self) -> None:
+        """End every connection now, in both directions, as a lost network would once it is noticed."""
+        for writer in self._writers:
+            writer.transport.abort()
+        self.cut_up = self.cut_down = None
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Forward one connection."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        self._writers |= {writer, there_writer}
+        try:
+            await asyncio.gather(self._copy(reader, there_writer, "up"), self._copy(there_reader, writer, "down"))
+        finally:
+            for each in (writer, there_writer):
+                self._writers.discard(each)
+                each.transport.abort()
+            self._tasks.discard(task)
+
+    async def _copy(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, direction: str) -> None:
+        with suppress(OSError):
+            while data := await source.read(16 * 1024):
+                if self.frozen:
+                    continue
+                limit: int | None = getattr(self, f"cut_{direction}")
+                target.write(data if limit is None else data[: max(0, limit)])
+                await target.drain()
+                setattr(self, direction, getattr(self, direction) + len(data))
+                if limit is not None:
+                    setattr(self, f"cut_{direction}", limit - len(data))
+                    if limit <= len(data):
+                        self.cut()
+        target.transport.abort()
+
+    async def finish(self) -> None:
+        """End everything."""
+        self.cut()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def proxying(target: int) -> AsyncIterator[Proxy]:
+    """A proxy before the port `target` on 127.0.0.1."""
+    proxy = Proxy(target)
+    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
+    proxy.port = server.sockets[0].getsockname()[1]
+    try:
+        yield proxy
+    finally:
+        server.close()
+        await proxy.finish()
+        await server.wait_closed()

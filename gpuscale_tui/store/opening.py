@@ -147,10 +147,12 @@ def _create(path: Path, schema: Schema) -> None:
     draft = Path(draft_name)
     try:
         with contextlib.closing(_connect(draft, "rw")) as connection:
+            connection.execute("PRAGMA synchronous = OFF")  # flushed once, when it is whole
             connection.executescript(schema.first)
             connection.execute(f"PRAGMA application_id = {schema.application_id}")
             connection.execute("PRAGMA journal_mode = WAL")
             migrate(connection, schema)
+        _flush(draft)
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)
         sync_directory(path.parent)
@@ -161,7 +163,11 @@ def _create(path: Path, schema: Schema) -> None:
 
 def sync_directory(directory: Path) -> None:
     """Make the names in a directory survive a loss of power."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    _flush(directory)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -83,6 +83,8 @@ def _split_over_spans(connection: sqlite3.Connection, worker_id: int, total: int
         " WHERE worker_id = ? ORDER BY started_at, id",
         (now, worker_id),
     ).fetchall()
+    if not spans and total == 0:
+        return
     if not spans:
         begin(connection, worker_id, "rejected", now)
         finish(connection, worker_id, now)

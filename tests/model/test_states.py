@@ -27,8 +27,8 @@ TABLES: list[tuple[Any, Mapping[Any, frozenset[Any]], str]] = [
     (
         JobState,
         JOB_TRANSITIONS,
-        "pending>running running>done running>failed running>cancelled running>pending pending>cancelled"
-        " failed>pending cancelled>pending done>pending",
+        """pending>running running>done running>failed running>cancelled running>pending pending>cancelled
+        failed>pending cancelled>pending done>pending""",
     ),
     (
         AttemptState,
@@ -38,9 +38,9 @@ TABLES: list[tuple[Any, Mapping[Any, frozenset[Any]], str]] = [
     (
         WorkerState,
         WORKER_TRANSITIONS,
-        "ordering>booting booting>idle idle>busy busy>idle releasing>released"
-        " ordering>releasing booting>releasing idle>releasing busy>releasing"
-        " booting>lost idle>lost busy>lost ordering>released",
+        """ordering>booting booting>idle idle>busy busy>idle releasing>released
+        ordering>releasing booting>releasing idle>releasing busy>releasing
+        booting>lost idle>lost busy>lost ordering>released""",
     ),
 ]
 CELLS = [(table, old, new, text) for states, table, text in TABLES for old, new in product(states, states)]
@@ -74,4 +74,4 @@ def test_a_machine_costs_until_it_is_confirmed_gone() -> None:
 
 def test_only_the_command_itself_fails_a_job() -> None:
     assert frozenset({Cause.USER_ERROR, Cause.TIMEOUT}) == FAILING_CAUSES
-    assert FINAL_JOB_STATES == set(JobState) - {JobState.PENDING, JobState.RUNNING}
+    assert set(JobState) - {JobState.PENDING, JobState.RUNNING} == FINAL_JOB_STATES

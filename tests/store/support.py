@@ -62,10 +62,9 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.db = Database(self.path)
+        self.db.connection.execute("PRAGMA synchronous = OFF")  # nobody pulls the plug here, and tests are many
 
-    def write(
-        self, command: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
-    ) -> T:
+    def write(self, command: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """One transaction, guarded by the epoch if there is one."""
         return transact(self.db.connection, self.epoch, command, *args, **kwargs)
 
@@ -143,7 +142,7 @@ class Bench:
         if state == WorkerState.BUSY:
             return self.worker(self.placed().worker_id)
         worker = self.idle()
-        if state == WorkerState.RELEASING or state == WorkerState.RELEASED:
+        if state in {WorkerState.RELEASING, WorkerState.RELEASED}:
             self.write(workers.begin_release, worker.id, "enough", **self.by)
         if state in {WorkerState.RELEASED, WorkerState.LOST}:
             self.write(workers.confirm_gone, worker.id, "gone", cause=None, **self.by)

@@ -78,6 +78,11 @@ class Rig:
         settings = replace(self.settings, scaler=replace(self.settings.scaler, **scaler))
         return Engine(self.home, settings, mode="test", environ=self.environ, exit_when_idle=exit_when_idle, now=now)
 
+    def patience(self, seconds: float) -> None:
+        """How long a machine may take to come up."""
+        clore = replace(self.settings.providers.clore, deploy_timeout_sec=seconds)
+        self.settings = replace(self.settings, providers=replace(self.settings.providers, clore=clore))
+
     def drain(self, seconds: float = 60.0, **scaler: Any) -> None:
         """Run an engine until nothing is pending, running or rented."""
         with self.engine(exit_when_idle=True, **scaler) as engine:

@@ -9,6 +9,7 @@ import pytest
 from gpuscale_tui.engine import commands
 from tests.engine.conftest import Clock, Rig, marketplace_rig, until
 
+FOREIGN_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDVHIyQMZbV7Mi2Cc7GvXhSxWcsXbkRFwEGQXxW8mXsm"
 QUICK = "echo from $GPUSCALE_JOB_ID; sleep 0.3"
 
 
@@ -52,6 +53,7 @@ def test_an_order_that_never_came_stays_reserved_until_that_is_certain(tmp_path:
     """After an answer that says nothing the price stays reserved; listings over the provider's lag free it."""
     with marketplace_rig(tmp_path, "--fault", "create_500=1") as rig:
         [job_id] = rig.submit(QUICK)
+        rig.patience(600)
         clock = Clock()
         with rig.engine(exit_when_idle=True, now=clock, max_workers=1) as engine:
             until(lambda: [event for event in rig.events() if "order unknown" in event.detail])
@@ -192,7 +194,7 @@ def test_what_others_rented_on_the_account_is_never_touched(market: Rig) -> None
         headers={"auth": market.market.api_key},
         json={
             "renting_server": free, "type": "on-demand", "currency": "USD-Blockchain", "image": "ubuntu",
-            "ports": {"22": "tcp"}, "ssh_key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDVHIyQMZbV7Mi2Cc7GvXhSxWcsXbkRFwEGQXxW8mXsm",
+            "ports": {"22": "tcp"}, "ssh_key": FOREIGN_KEY,
         },
     ).json()  # fmt: skip
     assert reply == {"code": 0}

@@ -28,7 +28,9 @@ _SAID = {
 @click.argument("job_ids", metavar="ID...", nargs=-1, required=True, type=JOB_ID)
 @home_option
 def cancel(job_ids: tuple[int, ...], home: Home) -> None:
-    """Cancel jobs, all or none: waiting ones at once, running ones after their checkpoints are saved."""
+    """Cancel jobs, all or none.
+
+    Waiting ones end at once, running ones after their checkpoints are saved."""
     from gpuscale_tui.engine import commands
 
     _must_exist(home, job_ids)
@@ -42,7 +44,9 @@ def cancel(job_ids: tuple[int, ...], home: Home) -> None:
 @click.argument("job_ids", metavar="ID...", nargs=-1, required=True, type=JOB_ID)
 @home_option
 def retry(job_ids: tuple[int, ...], home: Home) -> None:
-    """Put finished, failed or cancelled jobs back in the queue; they resume from their last checkpoint."""
+    """Put finished jobs back in the queue.
+
+    Done, failed or cancelled ones alike; they resume from their last checkpoint."""
     from gpuscale_tui.engine import commands
 
     _must_exist(home, job_ids)
@@ -59,7 +63,7 @@ def retry(job_ids: tuple[int, ...], home: Home) -> None:
 @click.argument("number", metavar="N", type=click.IntRange(1, 10))
 @home_option
 def priority(job_id: int, number: int, home: Home) -> None:
-    """Set a job's priority N, from 1 (first) to 10 (last)."""
+    """Set a job's priority, from 1 (first) to 10 (last)."""
     from gpuscale_tui.engine import commands
 
     _must_exist(home, [job_id])
@@ -73,7 +77,9 @@ def priority(job_id: int, number: int, home: Home) -> None:
 @click.argument("job_id", metavar="ID", type=JOB_ID)
 @home_option
 def clone(job_id: int, home: Home) -> None:
-    """Submit a job once more as a new one, from the beginning; prints the new id."""
+    """Submit a job once more as a new one.
+
+    It begins anew; its id is printed."""
     from gpuscale_tui.engine import commands
 
     spec = _with_secrets(home, job_id, read(home, _spec, job_id))

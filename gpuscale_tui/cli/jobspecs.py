@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from gpuscale_tui.engine import intake
+from gpuscale_tui.engine.view import gpu_of
 from gpuscale_tui.model.durations import parse_duration
 from gpuscale_tui.model.errors import FieldError, GpuscaleError, nearest
-from gpuscale_tui.model.gpus import canonical_gpu
 from gpuscale_tui.model.jobs import JobSpec, is_secret_name
 from gpuscale_tui.model.money import parse_usd
 from gpuscale_tui.model.offers import Market
@@ -99,7 +99,7 @@ def _jobs(fields: dict[str, Any], around: Surroundings) -> list[JobSpec]:
 
 def _defaults(around: Surroundings) -> dict[str, Any]:
     scaler = around.settings.scaler
-    return {"image": scaler.docker_image, "gpu_type": gpu_or_none(scaler.gpu_type)}
+    return {"image": scaler.docker_image, "gpu_type": gpu_of(scaler.gpu_type)}
 
 
 def _split_secrets(fields: dict[str, Any]) -> dict[str, str]:
@@ -108,11 +108,6 @@ def _split_secrets(fields: dict[str, Any]) -> dict[str, str]:
     secrets = {name: value for name, value in env.items() if is_secret_name(name)}
     fields["env"] = {name: value for name, value in env.items() if name not in secrets}
     return secrets
-
-
-def gpu_or_none(name: str) -> str | None:
-    """A GPU's canonical name; None for `none`."""
-    return None if name.strip().casefold() == "none" else canonical_gpu(name)
 
 
 Reader = Callable[[str, Any, Surroundings], dict[str, Any]]
@@ -143,7 +138,7 @@ def _words(key: str, value: Any, _: Surroundings) -> dict[str, Any]:
 def _gpu(key: str, value: Any, _: Surroundings) -> dict[str, Any]:
     if not _is(value, str) or not value.strip():
         raise FieldError(key, value, "a GPU model such as 'RTX 4090', or none")
-    return {"gpu_type": gpu_or_none(value)}
+    return {"gpu_type": gpu_of(value)}
 
 
 def _price(key: str, value: Any, _: Surroundings) -> dict[str, Any]:

@@ -39,7 +39,9 @@ POLL_SEC = 0.2
 @click.option("--attempt", type=click.IntRange(min=1), help="The output of this attempt; else of the newest.")
 @home_option
 def logs(job_id: int, follow: bool, attempt: int | None, home: Home) -> None:
-    """Print a job's output: the exact bytes to a pipe or a file, cleaned text to a terminal."""
+    """Print a job's output.
+
+    The exact bytes to a pipe or a file, cleaned text to a terminal."""
     with contextlib.closing(open_store(home)) as store, contextlib.closing(_Watch(home, store, job_id)) as watch:
         first = _first_attempt(watch, attempt, follow=follow)
         if first is None:

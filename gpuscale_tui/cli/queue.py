@@ -67,7 +67,7 @@ EVERYTHING = 10_000_000
 def queue(
     *, text: str, states: tuple[str, ...], everything: bool, limit: int | None, as_json: bool, home: Home
 ) -> None:
-    """List the jobs that run and wait, in the order in which they are served.
+    """List what runs and waits, in the order of service.
 
     TEXT keeps the jobs whose id, name, project or GPU contain it.
     """
@@ -142,7 +142,9 @@ def story(connection: sqlite3.Connection, job_id: int, *, alive: bool) -> Story:
 @json_option
 @home_option
 def show(job_id: int, as_json: bool, home: Home) -> None:
-    """Tell the whole story of a job: what was asked for, its attempts, what happened, what it cost, and why."""
+    """Tell the whole story of a job.
+
+    What was asked for, its attempts, all that happened, what it cost, and why it is where it is."""
     found = read(home, story, job_id, alive=engine_alive(home))
     if as_json:
         print_json(
@@ -229,7 +231,9 @@ def _event_line(event: Event) -> str:
 @click.argument("label", metavar="ID")
 @home_option
 def why(label: str, home: Home) -> None:
-    """Say why a job waits, or why a worker is still up, and the smallest change that would lift it."""
+    """Say why a job waits, or why a worker is still up.
+
+    With the smallest change that would lift it."""
     job_id, worker_id = parse_label(label, "j"), parse_label(label, "w")
     alive = engine_alive(home)
     if job_id is not None:

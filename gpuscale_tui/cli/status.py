@@ -108,9 +108,10 @@ def _spend_text(now: Status, cap: int | None) -> str:
 @click.option("--now", "at_once", is_flag=True, help="Save running jobs and put them back instead of waiting.")
 @home_option
 def stop(at_once: bool, home: Home) -> int:
-    """End the engine and give every machine back, after the jobs that run have finished.
+    """End the engine and give every machine back.
 
-    Waiting jobs stay in the queue. It returns when the engine has ended; Ctrl+C ends only the waiting.
+    Running jobs finish first, unless --now is given; waiting jobs stay in the queue.
+    It returns when the engine has ended; Ctrl+C ends only the waiting.
     """
     from gpuscale_tui.engine import commands
     from gpuscale_tui.engine.doorbell import ring

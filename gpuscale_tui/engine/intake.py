@@ -82,10 +82,10 @@ def _market_doubt(connection: sqlite3.Connection, need: Need, settings: Settings
     known = [row for row in market.offers(connection, need.gpu_type) if need.provider in {None, row.provider}]
     if not known:
         return None
-    fitting = [row for row in known if row.gpu_count == need.gpu_count]
+    fitting = [row for row in known if row.gpu_count >= need.gpu_count]
     if not fitting:
-        counts = ", ".join(str(count) for count in sorted({row.gpu_count for row in known}))
-        return f"no machine with {need.gpu_count} x {need.gpu_type} is on the market now, only with {counts}"
+        most = max(row.gpu_count for row in known)
+        return f"no machine with {need.gpu_count} x {need.gpu_type} is on the market now, the largest has {most}"
     cheapest = min(row.rate for row in fitting)
     return _price_doubt(need, cheapest, settings)
 
@@ -112,6 +112,6 @@ def _own_host(need: Need, settings: Settings) -> bool:
     return any(
         need.gpu_type is not None
         and same_gpu(host.gpu_type, need.gpu_type)
-        and max(1, host.gpu_count) == need.gpu_count
+        and max(1, host.gpu_count) >= need.gpu_count
         for host in settings.providers.ssh.hosts
     )

@@ -76,3 +76,13 @@ def snapshots(connection: sqlite3.Connection, job_id: int) -> list[SnapshotRow]:
     """All snapshots of a job, newest first, pruned ones too."""
     found = connection.execute("SELECT * FROM snapshots WHERE job_id = ? ORDER BY number DESC", (job_id,))
     return [SnapshotRow(**dict(row)) for row in found]
+
+
+def kept(connection: sqlite3.Connection, job_id: int | None = None) -> list[SnapshotRow]:
+    """The snapshots that are still on disk, of one job or of all, newest first."""
+    found = connection.execute(
+        "SELECT * FROM snapshots WHERE pruned_at IS NULL AND (?1 IS NULL OR job_id = ?1)"
+        " ORDER BY at DESC, job_id DESC, number DESC",
+        (job_id,),
+    )
+    return [SnapshotRow(**dict(row)) for row in found]

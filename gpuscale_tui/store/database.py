@@ -7,16 +7,17 @@ construction and nothing is awaited inside a transaction. SQL stands nowhere els
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
-from gpuscale_tui.store.opening import Schema, StoreError, open_file
+from gpuscale_tui.store.opening import Schema, StoreError, StoreFull, explained, open_file
 from gpuscale_tui.store.schema import MIGRATIONS
 
-__all__ = ["SCHEMA", "Database", "StaleEngine", "StoreError", "connect", "in_snapshot", "transact"]
+__all__ = ["SCHEMA", "Database", "StaleEngine", "StoreError", "StoreFull", "connect", "in_snapshot", "transact"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -46,17 +47,24 @@ def transact(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> T:
-    """Run a command in one transaction; with an epoch, only while that epoch is the current one (else StaleEngine)."""
-    connection.execute("BEGIN IMMEDIATE")
+    """Run a command in one transaction; with an epoch, only while that epoch is the current one (else StaleEngine).
+
+    Raises StoreError (StoreFull for a full disk) where the file cannot be written; nothing of the command is kept then.
+    """
     try:
+        connection.execute("BEGIN IMMEDIATE")
         if epoch is not None:
             _check_epoch(connection, epoch)
         result = command(connection, *args, **kwargs)
         connection.execute("COMMIT")
-    except BaseException:
+    except BaseException as error:
         if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+            with contextlib.suppress(sqlite3.OperationalError):  # SQLite has rolled back; the first error counts
+                connection.execute("ROLLBACK")
+        trouble = explained(connection, error)
+        if trouble is None:
+            raise
+        raise trouble from error
     return result
 
 
@@ -67,10 +75,15 @@ def in_snapshot(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> T:
-    """Run a query so that all its statements see the same state of the data."""
-    connection.execute("BEGIN")
+    """Run a query so that all its statements see the same state of the data. Raises StoreError for a disk in trouble."""
     try:
+        connection.execute("BEGIN")
         return query(connection, *args, **kwargs)
+    except sqlite3.Error as error:
+        trouble = explained(connection, error)
+        if trouble is None:
+            raise
+        raise trouble from error
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")

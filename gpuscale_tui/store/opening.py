@@ -28,6 +28,34 @@ class StoreError(GpuscaleError):
     """The database cannot be used; the message says why and what to do. The file is left as it is."""
 
 
+class StoreFull(StoreError):
+    """There is no room left to write: what was acknowledged is safe, and nothing new can be taken on."""
+
+
+_TROUBLE = {
+    sqlite3.SQLITE_BUSY: f"another program has been writing to it for {BUSY_TIMEOUT_SEC:.0f} seconds; try again",
+    sqlite3.SQLITE_READONLY: "it may not be written; check its owner, its mode and the disk",
+    sqlite3.SQLITE_IOERR: "the disk does not take or give its bytes; check the disk and its room",
+    sqlite3.SQLITE_CANTOPEN: "its files cannot be opened; check the directory's owner, its mode and the disk",
+    sqlite3.SQLITE_CORRUPT: "it is damaged; stop every gpuscale, and restore it from a backup",
+    sqlite3.SQLITE_NOTADB: "it is damaged; stop every gpuscale, and restore it from a backup",
+}
+
+
+def explained(connection: sqlite3.Connection, error: BaseException) -> StoreError | None:
+    """The StoreError for trouble from outside (disk, mode, another writer), None for any other error, such as a bug."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code != sqlite3.SQLITE_FULL and code not in _TROUBLE:
+        return None
+    try:
+        path = connection.execute("PRAGMA database_list").fetchone()["file"]
+    except sqlite3.Error:
+        path = "the database"
+    if code == sqlite3.SQLITE_FULL:
+        return StoreFull(f"{path}: the disk is full ({error}). Nothing acknowledged is lost; make room and try again")
+    return StoreError(f"{path}: {_TROUBLE[code]} ({error})")
+
+
 @dataclass(frozen=True, slots=True)
 class Schema:
     """A kind of file: what it is called, its migrations, how durable a commit is, and what losing it would mean.

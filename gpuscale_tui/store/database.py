@@ -75,7 +75,7 @@ def in_snapshot(
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> T:
-    """Run a query so that all its statements see the same state of the data. Raises StoreError for a disk in trouble."""
+    """Run a query so that all its statements see the same state of the data. Raises StoreError for disk trouble."""
     try:
         connection.execute("BEGIN")
         return query(connection, *args, **kwargs)

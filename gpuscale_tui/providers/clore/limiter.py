@@ -46,11 +46,8 @@ class Limiter:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._queues[priority].append(waiter)
         self._grant()
-        try:
-            async with asyncio.timeout(patience):
-                await waiter
-        finally:
-            waiter.cancel()
+        async with asyncio.timeout(patience):
+            await waiter
 
     def refused(self, retry_after: float | None) -> None:
         """A call was answered with "too many requests": nothing starts for `retry_after` seconds.

@@ -6,12 +6,14 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
+from gpuscale_tui.model.errors import GpuscaleError
 from gpuscale_tui.model.jobs import job_label, parse_label
 from gpuscale_tui.store.home import Home
 
@@ -78,13 +80,16 @@ def verb(*, example: str, **settings: Any) -> Callable[[Callable[..., Any]], cli
 
 
 class LabelType(click.ParamType[int]):
-    """An id as people type it: `j17`, `J17` or `17`."""
+    """An id as people type it: `j17`, `J17` or `17`. `known` lists ids and what they stand for, for completion."""
 
     name = "id"
 
-    def __init__(self, letter: str, thing: str) -> None:
+    def __init__(
+        self, letter: str, thing: str, known: Callable[[sqlite3.Connection], Iterable[tuple[str, str]]]
+    ) -> None:
         self._letter = letter
         self._thing = thing
+        self._known = known
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The number. Fails for what names nothing of this kind."""
@@ -95,9 +100,38 @@ class LabelType(click.ParamType[int]):
             self.fail(f"{value!r} is no {self._thing}, such as {self._letter}17", param, ctx)
         return number
 
+    def shell_complete(
+        self,
+        ctx: click.Context,
+        param: click.Parameter,
+        incomplete: str,  # noqa: ARG002
+    ) -> list[CompletionItem]:
+        """Ids that begin so, newest first. A store that cannot be read completes nothing."""
+        home = ctx.params.get("home")
+        if not isinstance(home, Home) or not home.database.exists():
+            return []
+        try:
+            known = read(home, self._known)
+        except (GpuscaleError, sqlite3.Error):
+            return []
+        return [CompletionItem(label, help=what) for label, what in known if label.startswith(incomplete.lower())]
 
-JOB_ID = LabelType("j", "job")
-WORKER_ID = LabelType("w", "worker")
+
+def _jobs(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    from gpuscale_tui.store import queries
+
+    rows = queries.job_rows(connection, sort="id", descending=True, limit=100)
+    return [(row.label, f"{row.state} {row.name}") for row in rows]
+
+
+def _workers(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    from gpuscale_tui.store import queries
+
+    return [(row.label, f"{row.state} {row.gpu_type or ''}") for row in queries.worker_rows(connection)]
+
+
+JOB_ID = LabelType("j", "job", _jobs)
+WORKER_ID = LabelType("w", "worker", _workers)
 
 
 def load_settings(config: Path | None) -> Loaded:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from gpuscale_tui.config import CONFIG_VARIABLE, ConfigError, Loaded, load
 from gpuscale_tui.engine.lock import running_engine
@@ -30,6 +30,7 @@ from gpuscale_tui.store.home import Home
 from gpuscale_tui.store.opening import OLDEST_SQLITE
 
 State = Literal["ok", "warn", "fail"]
+T = TypeVar("T")
 
 NETWORK_SEC = 20.0
 HOST_SEC = 10.0
@@ -143,10 +144,16 @@ def check_clock(home: Home, now: int) -> Check:
 
 
 def _newest_event(home: Home) -> int | None:
-    with contextlib.suppress(GpuscaleError, sqlite3.Error):  # told by the check of the database
+    return _ask(home, health.newest_event_at)
+
+
+def _ask(home: Home, query: Callable[[sqlite3.Connection], T]) -> T | None:
+    """What the store says; None where it cannot be read, which the check of the database tells."""
+    try:
         with contextlib.closing(database.connect(home.database, readonly=True)) as connection:
-            return health.newest_event_at(connection)
-    return None
+            return query(connection)
+    except (GpuscaleError, sqlite3.Error):
+        return None
 
 
 def _disk_skew(home: Home) -> float | None:
@@ -202,10 +209,7 @@ def check_engine(home: Home, now: int) -> Check:
     pid = running_engine(home)
     if pid is None:
         return Check("engine", "ok", "none runs now")
-    row = None
-    with contextlib.suppress(GpuscaleError, sqlite3.Error):  # told by the check of the database
-        with contextlib.closing(database.connect(home.database, readonly=True)) as connection:
-            row = engines.engine(connection)
+    row = _ask(home, engines.engine)
     silence = 0 if row is None else now - row.heartbeat_at
     if silence > HEARTBEAT_MS:
         found = f"pid {pid} gave no sign of life for {silence // 1000} s"
@@ -223,9 +227,7 @@ def check_settings(config: Path | None, environ: Mapping[str, str]) -> tuple[Loa
     checks = [Check("settings", "warn", warning, "mend the name, if it is wrong") for warning in loaded.warnings]
     settings = loaded.settings
     if not settings.providers.clore.enabled and not settings.providers.ssh.hosts:
-        advice = (
-            "set `enabled = true` in [providers.clore] or list hosts as [[providers.ssh.hosts]]; see `gpuscale demo`"
-        )
+        advice = "set `enabled = true` in [providers.clore] or list your hosts as [[providers.ssh.hosts]]"
         checks.append(Check("providers", "warn", "none is set up: jobs would wait for ever", advice))
     if loaded.path.exists():
         return loaded, [Check("settings", "ok", str(loaded.path)), *checks]
@@ -260,11 +262,10 @@ def _check_key(home: Home) -> Check:
     from gpuscale_tui.remote.keys import ensure_client_key
 
     try:
-        return Check(
-            "ssh key", "ok", ensure_client_key(home.client_key), "a host of your own needs this line in authorized_keys"
-        )
+        line = ensure_client_key(home.client_key)
     except (RemoteError, OSError) as error:
         return Check("ssh key", "fail", str(error), f"see to {home.client_key}")
+    return Check("ssh key", "ok", line, "a host of your own needs this line in its authorized_keys")
 
 
 async def check_clore(home: Home, settings: Settings, environ: Mapping[str, str]) -> Check:

@@ -86,3 +86,16 @@ def kept(connection: sqlite3.Connection, job_id: int | None = None) -> list[Snap
         (job_id,),
     )
     return [SnapshotRow(**dict(row)) for row in found]
+
+
+def count(connection: sqlite3.Connection) -> int:
+    """How many snapshots of all jobs there were, pruned ones too."""
+    return int(connection.execute("SELECT count(*) FROM snapshots").fetchone()[0])
+
+
+def page(connection: sqlite3.Connection, offset: int, limit: int) -> list[SnapshotRow]:
+    """One page of the snapshots of all jobs, newest first, pruned ones too."""
+    found = connection.execute(
+        "SELECT * FROM snapshots ORDER BY at DESC, job_id DESC, number DESC LIMIT ? OFFSET ?", (limit, offset)
+    )
+    return [SnapshotRow(**dict(row)) for row in found]

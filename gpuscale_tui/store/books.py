@@ -15,32 +15,27 @@ NO_JOB = "(no job)"
 NO_VALUE = "(none)"
 
 _KINDS = ("job", "setup", "rejected", "lost", "idle")
-_KEYS: dict[str, str] = {
-    "project": f"CASE WHEN s.job_id IS NULL THEN '{NO_JOB}' ELSE coalesce(j.project, '{NO_VALUE}') END",
-    "user": f"CASE WHEN s.job_id IS NULL THEN '{NO_JOB}' ELSE coalesce(nullif(j.user, ''), '{NO_VALUE}') END",
-    "job": "s.job_id",
-    "gpu": f"coalesce(w.gpu_type, '{NO_VALUE}')",
-    "provider": "w.provider",
-    "worker": "s.worker_id",
+_JOB = "LEFT JOIN jobs j ON j.id = s.job_id"
+_WORKER = "JOIN workers w ON w.id = s.worker_id"
+_KEYS: dict[str, tuple[str, str]] = {
+    "project": (f"CASE WHEN s.job_id IS NULL THEN '{NO_JOB}' ELSE coalesce(j.project, '{NO_VALUE}') END", _JOB),
+    "user": (f"CASE WHEN s.job_id IS NULL THEN '{NO_JOB}' ELSE coalesce(nullif(j.user, ''), '{NO_VALUE}') END", _JOB),
+    "job": ("+s.job_id", ""),
+    "gpu": (f"coalesce(w.gpu_type, '{NO_VALUE}')", _WORKER),
+    "provider": ("w.provider", _WORKER),
+    "worker": ("+s.worker_id", ""),
+    "day": ("''", ""),
 }
-_JOINS: dict[str, str] = {
-    "project": "LEFT JOIN jobs j ON j.id = s.job_id",
-    "user": "LEFT JOIN jobs j ON j.id = s.job_id",
-    "job": "",
-    "gpu": "JOIN workers w ON w.id = s.worker_id",
-    "provider": "JOIN workers w ON w.id = s.worker_id",
-    "worker": "",
-}
-_SINCE = "(:since IS NULL OR s.ended_at IS NULL OR s.ended_at > :since)"
+"""For each key: the expression (`+` keeps SQLite from a scattered walk along an index), and the table it needs.
+Days come from the ledger; their spans give the kinds only."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Group:
-    """What the spans of one kind and key weigh, in micro-dollars."""
+    """What the spans of one key weigh by kind, in micro-dollars, and how many jobs they held."""
 
-    kind: str
-    key: str
-    weight: int
+    jobs: int
+    weights: dict[str, int]
 
 
 def charged(connection: sqlite3.Connection, since: int | None) -> int:
@@ -68,42 +63,43 @@ def costs(connection: sqlite3.Connection, by: CostKey, since: int | None = None)
     that had begun before counts with its later part.
     """
     total = charged(connection, since)
-    groups = _groups(connection, "worker" if by == "day" else by, since)
-    weights = [sum(group.weight for group in groups if group.kind == kind) for kind in _KINDS]
+    groups = _groups(connection, by, since)
+    weights = [sum(group.weights[kind] for group in groups.values()) for kind in _KINDS]
     kinds = dict(zip(_KINDS, split(total, weights), strict=True))
-    rows = _by_day(connection, since) if by == "day" else _by_key(groups, total, _jobs(connection, by, since))
+    rows = _by_day(connection, since) if by == "day" else _by_key(groups, total)
     return Costs(
         total=total, productive=kinds["job"], setup=kinds["setup"], idle=kinds["idle"], rejected=kinds["rejected"],
         lost=kinds["lost"], rows=tuple(rows),
     )  # fmt: skip
 
 
-def _groups(connection: sqlite3.Connection, by: str, since: int | None) -> list[_Group]:
+def _groups(connection: sqlite3.Connection, by: str, since: int | None) -> dict[str, _Group]:
+    """The spans of each key; those that straddle `since` with their later part only."""
+    expression, join = _KEYS[by]
+    sums = ", ".join(f"coalesce(sum(s.cost) FILTER (WHERE s.kind = '{kind}'), 0) AS {kind}" for kind in _KINDS)
     found = connection.execute(
-        f"SELECT s.kind, {_KEYS[by]} AS key, sum(s.cost) AS weight"
-        f" FROM spans s {_JOINS[by]} WHERE {_SINCE} GROUP BY 1, 2",
-        {"since": since},
+        f"SELECT {expression} AS key, count(DISTINCT s.job_id) AS jobs, {sums} FROM spans s {join}"
+        " WHERE ? IS NULL OR s.ended_at IS NULL OR s.ended_at > ? GROUP BY 1",
+        (since, since),
     )
-    groups = [_Group(row["kind"], _label(by, row["key"]), row["weight"]) for row in found]
-    return groups if since is None else [*groups, *_before(connection, by, since)]
+    groups = {_label(by, row["key"]): _Group(row["jobs"], {kind: row[kind] for kind in _KINDS}) for row in found}
+    if since is not None:
+        _take_off_earlier(connection, by, since, groups)
+    return groups
 
 
-def _before(connection: sqlite3.Connection, by: str, since: int) -> list[_Group]:
-    """What the spans that straddle `since` cost before it, as negative weights."""
-    clock = connection.execute("SELECT coalesce(max(at), 0) FROM ledger").fetchone()[0]
+def _take_off_earlier(connection: sqlite3.Connection, by: str, since: int, groups: dict[str, _Group]) -> None:
+    """Take what the spans that straddle `since` cost before it off their groups."""
+    expression, join = _KEYS[by]
+    booked = connection.execute("SELECT coalesce(max(at), 0) FROM ledger").fetchone()[0]
     found = connection.execute(
-        f"SELECT s.kind, {_KEYS[by]} AS key, s.cost, s.started_at, max(coalesce(s.ended_at, ?), ?) AS ended_at"
-        f" FROM spans s {_JOINS[by]}"
-        " WHERE s.started_at < ? AND (s.ended_at IS NULL OR s.ended_at > ?) AND s.cost <> 0",
-        (clock, since, since, since),
+        f"SELECT s.kind, {expression} AS key, s.cost, s.started_at, max(coalesce(s.ended_at, ?), ?) AS ended_at"
+        f" FROM spans s {join} WHERE s.started_at < ? AND (s.ended_at IS NULL OR s.ended_at > ?) AND s.cost <> 0",
+        (booked, since, since, since),
     )
-    return [
-        _Group(
-            row["kind"], _label(by, row["key"]),
-            -(row["cost"] * (since - row["started_at"]) // (row["ended_at"] - row["started_at"])),
-        )
-        for row in found
-    ]  # fmt: skip
+    for row in found:
+        earlier, whole = since - row["started_at"], row["ended_at"] - row["started_at"]
+        groups[_label(by, row["key"])].weights[row["kind"]] -= row["cost"] * earlier // whole
 
 
 def _label(by: str, key: object) -> str:
@@ -112,24 +108,11 @@ def _label(by: str, key: object) -> str:
     return worker_label(int(str(key))) if by == "worker" else str(key)
 
 
-def _jobs(connection: sqlite3.Connection, by: str, since: int | None) -> dict[str, int]:
-    """How many jobs each key had."""
-    found = connection.execute(
-        f"SELECT {_KEYS[by]} AS key, count(DISTINCT s.job_id) AS jobs FROM spans s {_JOINS[by]}"
-        f" WHERE {_SINCE} GROUP BY 1",
-        {"since": since},
-    )
-    return {_label(by, row["key"]): row["jobs"] for row in found}
-
-
-def _by_key(groups: list[_Group], total: int, jobs: dict[str, int]) -> list[CostRow]:
-    weights: dict[str, int] = {}
-    for group in groups:
-        weights[group.key] = weights.get(group.key, 0) + group.weight
-    if not weights:
+def _by_key(groups: dict[str, _Group], total: int) -> list[CostRow]:
+    if not groups:
         return [CostRow(NO_JOB, 0, total)] if total else []
-    shares = split(total, list(weights.values()))
-    rows = [CostRow(key, jobs.get(key, 0), share) for key, share in zip(weights, shares, strict=True)]
+    shares = split(total, [sum(group.weights.values()) for group in groups.values()])
+    rows = [CostRow(key, group.jobs, share) for (key, group), share in zip(groups.items(), shares, strict=True)]
     return sorted(rows, key=lambda row: (-row.cost, row.key))
 
 

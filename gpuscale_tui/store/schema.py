@@ -108,7 +108,7 @@ MIGRATIONS: tuple[str, ...] = (
         reason          TEXT NOT NULL,             -- why it was rented
         why             TEXT NOT NULL DEFAULT ''   -- why it is still up, or what it waits for
     ) STRICT;
-    CREATE INDEX workers_live ON workers (state) WHERE state NOT IN ('released', 'lost');
+    CREATE INDEX workers_live ON workers (id, state, rate) WHERE state NOT IN ('released', 'lost');
     CREATE INDEX workers_ended ON workers (ended_at, id, state) WHERE ended_at IS NOT NULL;
     CREATE UNIQUE INDEX one_worker_an_order ON workers (provider, order_id)
         WHERE order_id IS NOT NULL AND state NOT IN ('released', 'lost');

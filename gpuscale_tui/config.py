@@ -21,7 +21,7 @@ import msgspec
 
 from gpuscale_tui.config_keys import API_KEY, BASE_URL, HOSTS, Key, Tables, host_key, keys_of, tables_of, toml_value
 from gpuscale_tui.model.errors import GpuscaleError, nearest
-from gpuscale_tui.model.gpus import KNOWN_GPUS, canonical_gpu
+from gpuscale_tui.model.gpus import KNOWN_GPUS, canonical_gpu, same_gpu
 from gpuscale_tui.model.settings import Settings, SshHost
 
 CONFIG_VARIABLE = "GPUSCALE_CONFIG"
@@ -315,11 +315,9 @@ def _built(kind: Any, prefix: str, values: Mapping[str, Any]) -> Any:
 
 
 def _warnings(settings: Settings, sources: Mapping[str, str]) -> Iterator[str]:
-    """GPU names that nobody has heard of but that look like one: allowed, for markets know more than we do."""
-    named = [("scaler.gpu_type", settings.scaler.gpu_type)]
-    named += [(f"{host_key(i)}.gpu_type", host.gpu_type) for i, host in enumerate(settings.providers.ssh.hosts, 1)]
-    for dotted, name in named:
-        near = nearest(canonical_gpu(name), KNOWN_GPUS)
-        if name.casefold() != "none" and canonical_gpu(name) not in KNOWN_GPUS and near:
-            source = sources.get(HOSTS if dotted.startswith(HOSTS) else dotted, DEFAULT)
-            yield f"{source}: {dotted}: {name!r} is no GPU that is known here{near}"
+    """A GPU that nobody has heard of but that looks like one: allowed, for markets know more than we do."""
+    name = settings.scaler.gpu_type
+    near = nearest(canonical_gpu(name), KNOWN_GPUS)
+    own = any(same_gpu(host.gpu_type, name) for host in settings.providers.ssh.hosts)
+    if near and not own and canonical_gpu(name) not in (*KNOWN_GPUS, "none"):
+        yield f"{sources['scaler.gpu_type']}: scaler.gpu_type: {name!r} is no GPU that is known here{near}"

@@ -103,8 +103,8 @@ class LabelType(click.ParamType[int]):
     def shell_complete(
         self,
         ctx: click.Context,
-        param: click.Parameter,
-        incomplete: str,  # noqa: ARG002
+        param: click.Parameter,  # noqa: ARG002
+        incomplete: str,
     ) -> list[CompletionItem]:
         """Ids that begin so, newest first. A store that cannot be read completes nothing."""
         home = ctx.params.get("home")

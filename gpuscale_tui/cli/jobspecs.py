@@ -33,7 +33,7 @@ class Surroundings:
     environ: Mapping[str, str]
     base: Path
     user: str
-    checked: dict[Path, Path] = field(default_factory=dict)
+    checked: dict[Path, intake.CheckedWorkdir] = field(default_factory=dict)
     """Directories that were looked into already: a file of many jobs often names one directory."""
 
 
@@ -175,15 +175,15 @@ def _workdir(key: str, value: Any, around: Surroundings) -> dict[str, Any]:
     path = around.base / Path(value).expanduser()
     if path not in around.checked:
         around.checked[path] = intake.check_workdir(path, around.settings.scaler.workdir_max_mb)
-    return {key: str(around.checked[path])}
+    return {key: str(around.checked[path].path)}
 
 
 def _variables(key: str, value: Any, around: Surroundings, target: str = "env") -> dict[str, Any]:
-    """A table of names and values, or a list of names whose values the environment has."""
-    if isinstance(value, list):
-        return {target: {name: from_environment(key, name, around.environ) for name in value}}
+    """A table of names and values, or a list of `NAME=VALUE` and of names whose values the user's environment has."""
+    if isinstance(value, list | tuple):
+        return {target: dict(_assignment(key, text, around.environ) for text in value)}
     if not isinstance(value, Mapping):
-        raise FieldError(key, value, "a table of names and values, or a list of names in your environment")
+        raise FieldError(key, "another kind of value", "a table of names and values, or a list of names")
     return {target: {str(name): _variable(key, str(name), part) for name, part in value.items()}}
 
 
@@ -194,11 +194,12 @@ def _variable(key: str, name: str, value: Any) -> str:
     return str(value)
 
 
-def from_environment(key: str, name: Any, environ: Mapping[str, str]) -> str:
-    """The value of a variable of the user's own environment. Raises FieldError where there is none."""
-    if not isinstance(name, str) or name not in environ:
+def _assignment(key: str, text: Any, environ: Mapping[str, str]) -> tuple[str, str]:
+    """`NAME=VALUE`, or `NAME` for the value that the user's own environment has."""
+    name, separator, value = str(text).partition("=")
+    if not separator and name not in environ:
         raise FieldError(key, name, "NAME=VALUE, or the name of a variable that your environment has")
-    return environ[name]
+    return name, value if separator else environ[name]
 
 
 def _sweep(key: str, value: Any, _: Surroundings) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -31,6 +31,9 @@ from gpuscale_tui.model.jobs import JobSpec, job_label
 from gpuscale_tui.model.settings import Settings
 from gpuscale_tui.store.database import Database
 from gpuscale_tui.store.home import Home
+
+if TYPE_CHECKING:
+    from gpuscale_tui.cli.jobspecs import Surroundings
 
 EXAMPLE = """\
 gpuscale submit --gpu "RTX 4090" --max-price 0.45 --workdir . -- python train.py --epochs 10
@@ -99,22 +102,36 @@ def submit(
     if file is None and not command:
         raise click.UsageError(f"what shall be run? {DASHES}, or use --file")
     settings = settings_of(config)
-    specs = _from_file(file, settings) if file is not None else _from_options(given, command, settings)
+    around = _surroundings(file, settings)
+    specs = _from_options(given, command, around) if file is None else _from_file(file, around)
+    for checked in around.checked.values():
+        if checked.left_out:
+            note(f"warning: {checked.path}: these links lead out of it and do not travel: {_few(checked.left_out)}")
     _submit(home, specs, settings, as_json=as_json)
 
 
-def _from_file(file: str, settings: Settings) -> list[JobSpec]:
-    from gpuscale_tui.cli.jobfile import STDIN, read_jobs
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
+
+
+def _surroundings(file: str | None, settings: Settings) -> Surroundings:
+    """Directories are meant from where the user stands, in a file from where that lies."""
     from gpuscale_tui.cli.jobspecs import Surroundings
 
-    base = Path.cwd() if file == STDIN else Path(file).expanduser().absolute().parent
-    return read_jobs(file, Surroundings(settings, os.environ, base, user_name()))
+    base = Path.cwd() if file in {None, "-"} else Path(str(file)).expanduser().absolute().parent
+    return Surroundings(settings, os.environ, base, user_name())
 
 
-def _from_options(options: Mapping[str, Any], command: Sequence[str], settings: Settings) -> list[JobSpec]:
-    from gpuscale_tui.cli.jobspecs import EntryError, Surroundings, specs_of
+def _from_file(file: str, around: Surroundings) -> list[JobSpec]:
+    from gpuscale_tui.cli.jobfile import read_jobs
 
-    around = Surroundings(settings, os.environ, Path.cwd(), user_name())
+    return read_jobs(file, around)
+
+
+def _from_options(options: Mapping[str, Any], command: Sequence[str], around: Surroundings) -> list[JobSpec]:
+    from gpuscale_tui.cli.jobspecs import EntryError, specs_of
+
     if len(command) == 1 and len(command[0].split()) > 1:
         note("warning: the command is one word with blanks in it; for a shell line write: -- sh -c '...'")
     try:
@@ -135,17 +152,7 @@ def _entry(options: Mapping[str, Any]) -> dict[str, Any]:
     entry = dict(options)
     if "spot" in entry:
         entry["market"] = "spot" if entry.pop("spot") else "on-demand"
-    for key in {"env", "secret"} & entry.keys():
-        entry[key] = dict(_assignment(key, text) for text in entry[key])
     return entry
-
-
-def _assignment(key: str, text: str) -> tuple[str, str]:
-    """A name and its value: `K=V`, or `K` for the value that the user's own environment has."""
-    from gpuscale_tui.cli.jobspecs import from_environment
-
-    name, separator, value = text.partition("=")
-    return name, value if separator else from_environment(key, name, os.environ)
 
 
 def _submit(home: Home, specs: Sequence[JobSpec], settings: Settings, *, as_json: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from gpuscale_tui.model.errors import FieldError, nearest
@@ -15,12 +16,21 @@ from gpuscale_tui.model.offers import Need
 from gpuscale_tui.model.settings import Settings
 from gpuscale_tui.store import market
 
+MEGABYTE = 1_000_000
 PROVIDERS = ("clore", "ssh")
 """Names that a job may give as its provider (the builders of `providers.registry`)."""
 
 
-def check_workdir(path: str | Path, max_mb: float) -> Path:
-    """A job's working directory as an absolute path. Raises FieldError.
+@dataclass(frozen=True, slots=True)
+class CheckedWorkdir:
+    """A working directory that can be uploaded; `left_out` names what of it does not travel (links that lead out)."""
+
+    path: Path
+    left_out: tuple[str, ...] = ()
+
+
+def check_workdir(path: str | Path, max_mb: float) -> CheckedWorkdir:
+    """A job's working directory with an absolute path. Raises FieldError.
 
     It must be a directory that can be read, and what of it would be uploaded at most `max_mb` megabytes.
     """
@@ -30,14 +40,14 @@ def check_workdir(path: str | Path, max_mb: float) -> Path:
         raise FieldError("workdir", found, "a directory on this computer")
     if not os.access(directory, os.R_OK | os.X_OK):
         raise FieldError("workdir", str(directory), "a directory that you may read")
-    from gpuscale_tui.remote.errors import TransferError
-    from gpuscale_tui.remote.transfer import select_workdir
+    from gpuscale_tui.remote.workdir import select_workdir
 
     try:
-        select_workdir(directory, max_mb)
-    except TransferError as error:
-        raise FieldError("workdir", str(directory), f"what can be uploaded: {error}") from error
-    return directory
+        chosen = select_workdir(directory, max_bytes=int(max_mb * MEGABYTE))
+    except (OSError, ValueError) as error:
+        allowed = f"readable files of at most {max_mb:g} MB (workdir_max_mb): {error}"
+        raise FieldError("workdir", str(directory), allowed) from error
+    return CheckedWorkdir(directory, chosen.left_out)
 
 
 def check_provider(name: str | None) -> None:

@@ -30,7 +30,7 @@ _STAGES = {
 }
 _CAUSES = {
     "user_error": "its command failed",
-    "timeout": "it ran longer than its max_runtime; raise that and retry it",
+    "timeout": "it ran longer than its max_runtime",
     "cancelled": "it was cancelled",
     "preempted": "its machine was taken away",
     "host_fault": "its machine failed",
@@ -74,10 +74,8 @@ def _pending(row: sqlite3.Row, clock: int | None) -> str:
         return NO_ENGINE
     if row["not_before"] is not None and row["not_before"] > clock:
         fault = _CAUSES.get(row["cause"] or "", "a fault")
-        return (
-            f"held until {utc(row['not_before'])} because {fault} (put back {row['faults']} times so far);"
-            f" it goes on by itself then"
-        )
+        times = "once" if row["faults"] == 1 else f"{row['faults']} times"
+        return f"held until {utc(row['not_before'])} because {fault} ({times} so far); it goes on by itself then"
     return str(row["group_reason"] or NOT_LOOKED_AT)
 
 

@@ -18,7 +18,11 @@ NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,200}\Z")
 IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}\Z")
 GPU = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,62}\Z")
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}\Z")
+SURROGATE = re.compile("[\ud800-\udfff]")
 MAX_RUNTIME_SEC = 365 * 86_400
+MAX_PRICE = 1_000_000 * 1_000_000
+"""Micro-dollars per hour and GPU; far above any machine, far below what the store's integers hold."""
+
 RESERVED_PREFIX = "GPUSCALE_"
 
 
@@ -145,6 +149,7 @@ def check_spec(spec: JobSpec) -> None:
     for name, value in (*spec.env.items(), *spec.secret_env.items()):
         _check_variable(name, value)
     _check_paths(spec)
+    _check_text(spec)
 
 
 def _check_command(spec: JobSpec) -> None:
@@ -174,8 +179,8 @@ def _check_numbers(spec: JobSpec) -> None:
         raise FieldError("priority", spec.priority, "1 (first) to 10 (last)")
     if not 1 <= spec.gpu_count <= 64:
         raise FieldError("gpus", spec.gpu_count, "1 to 64")
-    if spec.max_price is not None and spec.max_price <= 0:
-        raise FieldError("max_price", spec.max_price, "USD per hour and GPU above 0")
+    if spec.max_price is not None and not 0 < spec.max_price <= MAX_PRICE:
+        raise FieldError("max_price", spec.max_price / 1_000_000, "USD per hour and GPU, above 0 and up to 1,000,000")
     if spec.max_runtime_sec is not None and not 1 <= spec.max_runtime_sec <= MAX_RUNTIME_SEC:
         raise FieldError("max_runtime", spec.max_runtime_sec, "1 second to 365 days, such as 90m or 2h")
     if spec.retries is not None and not 0 <= spec.retries <= 10_000:
@@ -192,8 +197,20 @@ def _check_variable(name: str, value: str) -> None:
 
 
 def _check_paths(spec: JobSpec) -> None:
-    if spec.workdir is not None and not spec.workdir.startswith("/"):
+    if spec.workdir is not None and (not spec.workdir.startswith("/") or "\x00" in spec.workdir):
         raise FieldError("workdir", spec.workdir, "an absolute path of a directory")
     path = spec.checkpoint_dir
     if path is not None and (not path or path.startswith("/") or ".." in path.split("/") or "\x00" in path):
         raise FieldError("checkpoint_dir", path, "a path below the job's working directory, such as checkpoints")
+
+
+def _check_text(spec: JobSpec) -> None:
+    """Bytes of another encoding reach Python as lone surrogates, which nothing that stores or sends text would take."""
+    texts: list[tuple[str, str | None]] = [
+        ("name", spec.name), ("command", spec.command_line), ("workdir", spec.workdir), ("user", spec.user),
+        ("checkpoint_dir", spec.checkpoint_dir), *(("params", text) for pair in spec.params.items() for text in pair),
+        *(("env", value) for value in (*spec.env.values(), *spec.secret_env.values())),
+    ]  # fmt: skip
+    for field_name, text in texts:
+        if text is not None and SURROGATE.search(text):
+            raise FieldError(field_name, "..." if field_name == "env" else text, "text in UTF-8")

@@ -28,7 +28,7 @@ from gpuscale_tui.model.jobs import Attempt, worker_label
 from gpuscale_tui.model.settings import Settings
 from gpuscale_tui.store import queries
 from gpuscale_tui.store.home import Home, private_opener
-from gpuscale_tui.store.views import JobRow
+from gpuscale_tui.store.views import Costs, JobRow
 
 BANNER = "SANDBOX: a pretend marketplace on this computer. No money is spent."
 COMMAND = ("python3", "train.py", "--lr", "{lr}", "--batch-size", "{batch}")
@@ -222,24 +222,34 @@ class Outcome:
     attempts: list[Attempt]
 
 
-def _outcomes(connection: sqlite3.Connection) -> tuple[list[Outcome], int]:
-    """The jobs, and what all of it cost in micro-dollars."""
+def _outcomes(connection: sqlite3.Connection) -> tuple[list[Outcome], Costs]:
+    """The jobs, and the books."""
     rows = queries.job_rows(connection, sort="id", limit=100)
     found = [Outcome(row, queries.attempts(connection, row.id)) for row in rows]
-    return found, queries.costs(connection, "job").total
+    return found, queries.costs(connection, "job")
 
 
 def _tell(home: Home, market: Marketplace, *, autopilot: bool) -> int:
     """The end of the story; the exit code is 0 when all of it is as it should be."""
-    outcomes, spent = read(home, _outcomes)
+    outcomes, costs = read(home, _outcomes)
     bill = market.bill()
-    print_lines(["", *(_outcome_line(outcome) for outcome in outcomes)])
-    agree = spent == bill["total_micro"]
+    agree = costs.total == bill["total_micro"]
     verdict = "the same to the cent" if agree else "THEY DIFFER"
-    books = (
-        f"spent by our books {money(spent, 6)}, by the marketplace's bill {money(bill['total_micro'], 6)}: {verdict}"
+    kinds = (
+        *(("jobs", costs.productive), ("set-up", costs.setup), ("idle", costs.idle)),
+        *(("rejected", costs.rejected), ("lost", costs.lost)),
     )
-    print_lines([books, f"{plural(bill['live'], 'order')} left", BANNER])
+    parts = ", ".join(f"{name} {money(part, 4)}" for name, part in kinds)
+    print_lines(
+        [
+            "",
+            *(_outcome_line(outcome) for outcome in outcomes),
+            f"spent by our books: {money(costs.total, 6)}: {parts}",
+            f"by the marketplace's own bill: {money(bill['total_micro'], 6)}: {verdict}",
+            f"{plural(bill['live'], 'order')} left",
+            BANNER,
+        ]
+    )
     unfinished = [outcome for outcome in outcomes if outcome.row.state != "done"]
     wrong = bill["live"] or not agree or (autopilot and unfinished)
     return FAILED if wrong else DONE

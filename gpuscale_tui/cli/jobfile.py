@@ -19,7 +19,7 @@ MAX_BYTES = 64 * 1024 * 1024
 MOST_PROBLEMS = 20
 STDIN = "-"
 
-_ENTRY = re.compile(r"^\s*\[\[\s*jobs\s*\]\]", re.MULTILINE)
+_ENTRY = re.compile(r"^[ \t]*\[\[\s*jobs\s*\]\]", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)

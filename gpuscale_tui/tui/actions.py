@@ -16,7 +16,7 @@ from gpuscale_tui.store.views import JobRow, WorkerRow
 SCREENS = ("queue", "workers", "costs", "logs", "checkpoints", "market", "events")
 """The screens on number keys, in order."""
 
-ANYWHERE = (*SCREENS, "job", "worker")
+ANYWHERE = (*SCREENS, "job", "worker", "spending")
 LISTS = ("queue", "workers", "costs", "checkpoints", "market", "events")
 JOBS = ("queue", "job", "logs")
 WORKERS = ("workers", "worker")
@@ -115,7 +115,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("open", "enter", "open", "Open the page of what the cursor is on: the whole story of one thing.",
            LISTS, "Lists", footer=1, palette=False),
     Action("job.new", "n", "new job", "Write a new job, or a whole sweep, in a form.",
-           tuple(name for name in ANYWHERE if name != "logs"), "Jobs", footer=2),
+           tuple(name for name in ANYWHERE if name not in {"logs", "spending"}), "Jobs", footer=2),
     Action("job.cancel", "x", "cancel", "Cancel the job, after asking. A running one saves its checkpoint first.",
            JOBS, "Jobs", footer=3, when=_can_cancel),
     Action("job.retry", "r", "retry", "Put a finished job back in the queue; it resumes from its checkpoint.",
@@ -139,8 +139,8 @@ ACTIONS: tuple[Action, ...] = (
            ("workers",), "Machines", footer=7),
     Action("scale", "s", "scale", "Ask for more machines, or for fewer.",
            ("queue", "workers", "market"), "Machines", footer=8),
-    Action("list.filter", "slash", "filter", "Show only rows with a text; words such as `failed` choose states.",
-           ("queue", "market", "events"), "Lists", footer=7),
+    Action("list.filter", "slash", "filter", "Only rows with a text; words such as `failed` choose states.",
+           ("queue", "market"), "Lists", footer=7),
     Action("list.sort", "o", "sort", "Sort by the next column.", ("queue",), "Lists", footer=8),
     Action("list.turn", "O", "reverse", "Turn the order round.", ("queue",), "Lists"),
     Action("costs.by", "b", "by", "Costs by project, user, GPU, provider, day, job or machine.",
@@ -148,15 +148,25 @@ ACTIONS: tuple[Action, ...] = (
     Action("costs.since", "t", "since", "Costs of today, seven days, this month or all time.",
            ("costs",), "Costs", footer=4),
     Action("log.follow", "f", "follow", "Go to the end and stay there as lines arrive.", ("logs",), "Logs", footer=1),
-    Action("log.search", "slash", "search", "Find a text in the output.", ("logs", "job"), "Logs", footer=2),
-    Action("log.next", "n", "next", "The next match.", ("logs",), "Logs", footer=3),
+    Action("log.search", "slash", "search", "Find a text in the output.", ("logs", "job"), "Logs", footer=1),
+    Action("log.next", "n", "next", "The next match.", ("logs",), "Logs", footer=1),
     Action("log.previous", "N", "previous", "The match before.", ("logs",), "Logs"),
-    Action("log.attempt", "a", "attempt", "The output of another attempt of this job.", ("logs",), "Logs", footer=4),
+    Action("log.attempt", "a", "attempt", "The output of another attempt of this job.", ("logs",), "Logs", footer=2),
     Action("log.job_before", "left_square_bracket", "job before", "The output of the job before in the queue.",
-           ("logs",), "Logs", footer=5),
+           ("logs",), "Logs", footer=2),
     Action("log.job_after", "right_square_bracket", "job after", "The output of the next job in the queue.",
-           ("logs",), "Logs", footer=5),
-    Action("log.wrap", "W", "wrap", "Wrap long lines, or cut them.", ("logs",), "Logs", footer=7),
+           ("logs",), "Logs", footer=2),
+    Action("log.right", "right", "right", "Show what long lines have to the right.", ("logs",), "Logs"),
+    Action("log.left", "left", "left", "Back to the left.", ("logs",), "Logs"),
+    Action("form.send", "ctrl+s", "submit", "Submit what the form says.", ("form",), "Form", footer=1, palette=False),
+    Action("form.next", "down,enter", "next field", "To the next field; Enter too.", ("form",), "Form", footer=2,
+           palette=False),
+    Action("form.previous", "up", "field before", "To the field before.", ("form",), "Form", palette=False),
+    Action("form.complete", "right", "complete", "Take the completion that is shown dimly (at the end of the text).",
+           ("form",), "Form", footer=3, palette=False),
+    Action("form.clear", "ctrl+r", "clear", "Empty the form.", ("form",), "Form", footer=4, palette=False),
+    Action("form.leave", "escape", "leave", "Leave the form; what you wrote is kept.", ("form",), "Form", footer=5,
+           palette=False),
     Action("copy", "y", "copy", "Copy the id (by OSC 52, so it works over SSH).",
            ("queue", "workers", "job", "worker", "logs", "checkpoints", "market", "events"), "Lists", footer=11),
     Action("move.down", "j,down", "down", "One row down.", ANYWHERE, "Moving", palette=False),

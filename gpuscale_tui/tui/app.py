@@ -6,7 +6,7 @@ import asyncio
 import getpass
 import sqlite3
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import tzinfo
 from functools import partial
 from pathlib import Path
@@ -51,6 +51,7 @@ class GpuscaleApp(AppDeeds, App[Leaving]):
     CSS_PATH = "app.tcss"
     ENABLE_COMMAND_PALETTE = False
     DEFAULT_MODE = "queue"
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - Textual declares it as it does
     MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
         name: partial(screens.make, name) for name in SCREENS
     }
@@ -85,6 +86,7 @@ class GpuscaleApp(AppDeeds, App[Leaving]):
         self.animation_level = "none"
         self.snapshot = Snapshot(clock(), None, EngineState("starting"))
         self.failure = ""
+        self.draft: dict[str, str] | None = None
         self.reader = Reader(home, parse_usd(settings.scaler.max_hourly_budget), clock, self, interval)
         self.set_keymap(self.keymap)
         self.use_theme(self.theme_file)
@@ -191,3 +193,10 @@ class GpuscaleApp(AppDeeds, App[Leaving]):
     def action_nothing(self) -> None:
         """Ctrl+Z would stop the engine's thread too: it does nothing."""
         self.notify("Ctrl+Z would stop the engine too. `q` leaves the screen and keeps it going.", timeout=4)
+
+
+def run_app(home: Home, settings: Settings, config: Path | None, environ: Mapping[str, str]) -> int:
+    """Show the screen until it is left; the exit code. Raises ThemeError or KeymapError before anything is shown."""
+    from gpuscale_tui.tui.run import run
+
+    return run(home, settings, config, environ)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from gpuscale_tui.engine import commands
+from gpuscale_tui.model.money import dollars
+from gpuscale_tui.store import jobs
+from gpuscale_tui.store.market import OfferRow
+from gpuscale_tui.tui import draft as drafts
 from gpuscale_tui.tui import theme as themes
 from gpuscale_tui.tui.format import plural, rate
 from gpuscale_tui.tui.host import Leaving
-from gpuscale_tui.tui.widgets.confirm import Question
+from gpuscale_tui.tui.widgets.confirm import Question, confirm
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -64,11 +70,135 @@ class AppDeeds(Base):
         """Screen 7."""
         self.show_screen("events")
 
+    def show_job(self, job_id: int) -> None:
+        """A job's page over what is shown."""
+        from gpuscale_tui.tui.screens.job import JobScreen
+
+        self._me.push_screen(JobScreen(job_id))
+
+    def show_worker(self, worker_id: int) -> None:
+        """A machine's page over what is shown."""
+        from gpuscale_tui.tui.screens.worker import WorkerScreen
+
+        self._me.push_screen(WorkerScreen(worker_id))
+
+    def show_logs(self, job_id: int) -> None:
+        """The whole output of a job."""
+        from gpuscale_tui.tui.screens.logs import LogsScreen
+
+        self.show_screen("logs")
+        screen = self._me.screen
+        if isinstance(screen, LogsScreen):
+            screen.choose(job_id)
+
+    def _open_form(self, texts: Mapping[str, str]) -> None:
+        from gpuscale_tui.tui.screens.form import FormScreen
+
+        self._me.push_screen(FormScreen(texts))
+
+    def do_job_new(self) -> None:
+        """The form, with what was written before."""
+        me = self._me
+        self._open_form(me.draft or drafts.empty(me.settings))
+
+    async def clone(self, job_id: int) -> None:
+        """The form with a job's values."""
+        me = self._me
+        job = await me.reader.database.read(jobs.get, job_id)
+        if job is not None:
+            self._open_form(drafts.of_job(job, me.settings))
+
+    def new_job_on(self, offer: OfferRow) -> None:
+        """The form, asking for the GPU of an offer at its price."""
+        me = self._me
+        texts = me.draft or drafts.empty(me.settings)
+        price = dollars(-(-offer.rate // max(1, offer.gpu_count)))
+        self._open_form({**texts, "gpu": offer.gpu_type or "none", "gpus": str(max(1, offer.gpu_count)),
+                         "max_price": f"{price:.4g}"})  # fmt: skip
+
     def copy(self, text: str) -> None:
         """Put a text in the terminal's clipboard (OSC 52), and show it where that does not work."""
         me = self._me
         me.copy_to_clipboard(text)
         me.notify(f"Copied {text}", timeout=2, markup=False)
+
+    def do_help(self) -> None:
+        """All keys."""
+        from gpuscale_tui.tui.screens.help import Help
+
+        me = self._me
+        if me.base_screen is not None:
+            me.push_screen(Help(me.base_screen.NAME))
+
+    def do_palette(self) -> None:
+        """Everything by name."""
+        from gpuscale_tui.tui.palette import Palette
+
+        me = self._me
+        if me.base_screen is not None:
+            me.push_screen(Palette(me.base_screen.NAME), self._chosen)
+
+    def _chosen(self, choice: str | None) -> None:
+        kind, _, name = (choice or "").partition(":")
+        if kind == "action":
+            self._me.spawn(self._me.do(name))
+        elif kind == "theme":
+            self.choose_theme(name)
+        elif kind == "job":
+            self.show_job(int(name))
+        elif kind == "worker":
+            self.show_worker(int(name))
+
+    async def do_scale(self) -> None:
+        """More machines, or fewer."""
+        from gpuscale_tui.tui.widgets.scale import scale_question
+
+        me = self._me
+        status = me.snapshot.status
+        if status is None:
+            return
+        price = await me.reader.database.read(commands.cheapest_price, me.settings)
+        left = status.spend.cap - status.spend.used - status.spend.reserved
+        question = scale_question(
+            self.machines_up(), me.settings.scaler.max_workers, price, left, me.settings.scaler.gpu_type
+        )
+        me.push_screen(question, lambda amount: me.spawn(self._scale(amount)) if amount else None)
+
+    async def _scale(self, amount: int) -> None:
+        me = self._me
+        if amount > 0:
+            done = await me.command(commands.scale_up, amount, me.settings, user=me.user, now=me.now())
+        else:
+            done = await me.command(commands.scale_down, -amount, user=me.user, now=me.now())
+        if done is not None:
+            words = f"{plural(amount, 'more machine')} asked for" if amount > 0 else f"{-amount} asked to go back"
+            me.notify(words, timeout=3)
+
+    def do_spend_stop(self) -> None:
+        """Stop all spending, after asking; then the page that stays until nothing is spent."""
+        me = self._me
+        status, machines = me.snapshot.status, self.machines_up()
+        if status is None:
+            return
+        spend = status.spend.used + status.spend.reserved
+        running = plural(status.jobs.get("running", 0), "job")
+        text = [
+            f"{plural(machines, 'machine')} for {rate(spend)} will be given back.",
+            f"{running} running: told to stop, checkpoints saved, put back in the queue.",
+            "The engine ends after that; nothing is rented until you start it again with E.",
+        ]
+        question = confirm("Stop all spending now?", text, "yes, stop all spending", "no, go on")
+        me.push_screen(question, lambda sure: me.spawn(self._stop_spending()) if sure else None)
+
+    async def _stop_spending(self) -> None:
+        from gpuscale_tui.tui.screens.spending import SpendingScreen
+
+        me = self._me
+        me.push_screen(SpendingScreen())
+        if me.snapshot.engine.kind == "none" and self.machines_up():
+            me.host.begin()
+            await me.host.begun()
+        await me.command(commands.stop, at_once=True, user=me.user, now=me.now())
 
     def do_engine_start(self) -> None:
         """Start the engine here."""

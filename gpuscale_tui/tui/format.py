@@ -48,7 +48,7 @@ UNICODE = Glyphs(
     states={
         "pending": "○", "running": "●", "done": "✓", "failed": "✗", "cancelled": "–",
         "ordering": "·", "booting": "◐", "idle": "○", "busy": "●", "releasing": "→", "released": "–", "lost": "✗",
-        "assigned": "·", "staging": "◐", "saving": "◐", "ended": "–", "cancelling": "→",
+        "assigned": "·", "staging": "◐", "saving": "◐", "ended": "–", "stopping": "→",
     },
     bar="█", half="▌", track="░", cursor="▌", ellipsis="…", rising="▲", falling="▼", dot="·", arrow="→", rule="─",
     branch="│", warn="!", ascii=False,
@@ -57,7 +57,7 @@ ASCII = Glyphs(
     states={
         "pending": "o", "running": "*", "done": "+", "failed": "x", "cancelled": "-",
         "ordering": ".", "booting": "~", "idle": "o", "busy": "*", "releasing": ">", "released": "-", "lost": "x",
-        "assigned": ".", "staging": "~", "saving": "~", "ended": "-", "cancelling": ">",
+        "assigned": ".", "staging": "~", "saving": "~", "ended": "-", "stopping": ">",
     },
     bar="#", half="#", track=".", cursor=">", ellipsis="~", rising="^", falling="v", dot="-", arrow=">", rule="-",
     branch="|", warn="!", ascii=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -14,6 +15,8 @@ from gpuscale_tui.model.errors import GpuscaleError
 from gpuscale_tui.model.settings import Settings
 from gpuscale_tui.store.home import Home
 from gpuscale_tui.tui.messages import EngineState
+
+START_SEC = 60.0
 
 
 class RunningEngine(Protocol):
@@ -57,6 +60,8 @@ class EngineHost:
         self._lock = threading.Lock()
         self._engine: RunningEngine | None = None
         self._starting = False
+        self._begun = threading.Event()
+        self._begun.set()
         self._reason = "" if start else "this screen only looks"
 
     @property
@@ -70,6 +75,7 @@ class EngineHost:
             if self._start is None or self._starting or self.engine is not None:
                 return
             self._starting = True
+            self._begun.clear()
             self._reason = ""
         threading.Thread(target=self._begin, name="engine-start", daemon=True).start()
 
@@ -83,6 +89,11 @@ class EngineHost:
             self._reason = str(error)
         finally:
             self._starting = False
+            self._begun.set()
+
+    async def begun(self) -> None:
+        """Wait until a start that is under way has come to something, for START_SEC at most."""
+        await asyncio.to_thread(self._begun.wait, START_SEC)
 
     def state(self, pid: int | None) -> EngineState:
         """Where the engine runs; `pid` is who holds the lock."""

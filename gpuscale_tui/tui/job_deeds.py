@@ -104,7 +104,7 @@ class JobDeeds:
     def do_job_clone(self) -> None:
         """The form with its values."""
         if self.job is not None:
-            self.gpuscale.spawn(self.gpuscale.show_form(self.job.id))
+            self.gpuscale.spawn(self.gpuscale.clone(self.job.id))
 
     def do_copy(self) -> None:
         """Its id."""

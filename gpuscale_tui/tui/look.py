@@ -92,7 +92,7 @@ def make(theme: ThemeFile, glyphs: Glyphs, zone: tzinfo | None) -> Look:
         "warn": Style(color=color["warning"], bold=True),
         "bad": Style(color=color["error"], bold=True),
         "accent": Style(color=color["accent"]),
-        "tab": Style(color=color["primary"], bold=True, reverse=theme.ansi or None),
+        "tab": text + marked + (Style() if theme.ansi else Style(color=color["cursor-text"])),
         "match": REVERSED,
     }
     for state, value in theme.states.items():

@@ -151,6 +151,10 @@ class Reader:
         self._seen = (data, engine, outputs, wish)
         return Snapshot(moment.now, self._status, engine, wish.owner, content, output)
 
+    async def read_output(self, query: OutputQuery) -> object:
+        """Ask the log file once; None while there is none."""
+        return None if self._logs is None else await self._logs.call(in_snapshot, query)
+
     async def _outputs_version(self) -> int | None:
         """The log file's version, looked up twice a second at most; None while there is no log file."""
         loop_time = asyncio.get_running_loop().time()

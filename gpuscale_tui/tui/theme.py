@@ -29,7 +29,7 @@ STATES: Mapping[str, str] = {
     "pending": "foreground", "running": "primary", "done": "success", "failed": "error", "cancelled": "muted",
     "ordering": "accent", "booting": "accent", "idle": "warning", "busy": "primary", "releasing": "accent",
     "released": "muted", "lost": "error", "assigned": "accent", "staging": "accent", "saving": "accent",
-    "ended": "muted", "cancelling": "accent",
+    "ended": "muted", "stopping": "accent",
 }  # fmt: skip
 """The colour that a state has unless `[states]` gives it another."""
 

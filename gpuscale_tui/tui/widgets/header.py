@@ -113,33 +113,33 @@ def money_words(spend: Spend, look: Look, level: int) -> list[Span]:
     """Used, reserved and cap per hour, and what today has cost; a sign and a word beside the colour near the cap."""
     committed = spend.used + spend.reserved
     role = "bad" if committed > spend.cap else "warn" if committed * 5 >= spend.cap * 4 and committed else "strong"
-    sign = f"{look.glyphs.warn}" if role in {"bad", "warn"} else ""
+    sign = f"{look.glyphs.warn} " if role in {"bad", "warn"} else ""
+    full, empty = meter(committed, spend.cap, 10, look.glyphs)
+    bar: list[Span] = [(" ", "text"), (full, role if sign else "title"), (empty, "line")] if level < 2 else []
+    today: list[Span] = [("  today ", "muted"), (usd(spend.today), "strong")]
     if level == 0:
-        full, empty = meter(committed, spend.cap, 10, look.glyphs)
         return [
             (f"{sign}{usd(spend.used)}", role), (" used + ", "muted"), (usd(spend.reserved), role),
-            (" reserved of ", "muted"), (f"{usd(spend.cap)}/h", "text"), (" ", "text"), (full, role), (empty, "line"),
-            ("  today ", "muted"), (usd(spend.today), "strong"), ("  month ", "muted"), (usd(spend.month), "strong"),
+            (" reserved of ", "muted"), (f"{usd(spend.cap)}/h", "text"), *bar, *today, ("  month ", "muted"),
+            (usd(spend.month), "strong"),
         ]  # fmt: skip
     used = f"{sign}{usd(spend.used)}"
-    if level == 1 or spend.reserved or level == 2:
+    if spend.reserved or level < 3:
         used += f"+{usd(spend.reserved).removeprefix('$')}"
-    return [(used, role), (" of ", "muted"), (f"{usd(spend.cap)}/h", "text"), ("  today ", "muted"),
-            (usd(spend.today), "strong")]  # fmt: skip
+    return [(used, role), (" of ", "muted"), (f"{usd(spend.cap)}/h", "text"), *bar, *today]
 
 
 def count_words(status: Status, look: Look, level: int) -> list[Span]:
     """Jobs by state and machines that are up: words where there is room, signs else."""
-    jobs = [(state, status.jobs.get(state, 0)) for state in ("running", "pending", "done", "failed")]
     machines = sum(status.workers.get(state, 0) for state in LIVE)
+    always = ("running", "pending") if level < 3 else ()
     spans: list[Span] = []
-    for state, count in jobs:
-        if count or (state in {"running", "pending"} and level < 3):
-            word = f" {state}" if level < 2 else ""
-            spans += [
-                (f"{look.glyphs.states[state]}{'' if level > 1 else ' '}{count:,}{word}", f"state-{state}"),
-                ("  " if level < 2 else " ", "text"),
-            ]
+    for state in ("running", "pending", "done", "failed"):
+        count = status.jobs.get(state, 0)
+        if (count and not (state == "done" and level == 1)) or state in always:
+            sign = look.glyphs.states[state]
+            text = f"{sign} {count:,} {state}  " if level < 2 else f"{sign}{count:,} "
+            spans.append((text, f"state-{state}"))
     spans.append((plural(machines, "machine") if level < 2 else f"{machines} up", "text"))
     return spans
 
@@ -161,7 +161,7 @@ class Tabs(Bar):
         for number, name in enumerate(SCREENS, 1):
             here = name == self._current
             label = by_id()[f"screen.{name}"].label[:letters]
-            spans += [(f" {number}", "key"), (f" {label} ", "tab" if here else "muted")]
+            spans += [(f" {number} ", "tab" if here else "key"), (f"{label} ", "tab" if here else "muted")]
         return spans
 
     def on_click(self, event: events.Click) -> None:

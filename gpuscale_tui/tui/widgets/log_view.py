@@ -16,7 +16,7 @@ from gpuscale_tui.tui.reader import OutputQuery
 from gpuscale_tui.tui.widgets.window import WindowView
 
 SEARCH_LINES = 5_000
-"""Lines that one step of a search looks at; the next step goes on."""
+"""Lines that one step of a search looks at; other readings come in between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +49,19 @@ def read_window(stream: Stream, first: int | None, count: int) -> OutputQuery:
     return query
 
 
-def find_line(stream: Stream, pattern: re.Pattern[str], start: int, *, backwards: bool) -> OutputQuery:
-    """A query for the number of the next line that matches, going round at the end; None when none does."""
+def find_in(stream: Stream, pattern: re.Pattern[str], first: int, count: int) -> OutputQuery:
+    """A query for the numbers of the lines of a window that match."""
 
-    def query(connection: sqlite3.Connection) -> int | None:
-        total = logs.line_count(connection, stream.job_id, stream.attempt)
-        if total == 0:
-            return None
-        blocks = _blocks(total, start % total, backwards)
-        for first, count in blocks:
-            found = logs.lines(connection, stream.job_id, stream.attempt, first, count)
-            hits = [first + i for i, line in enumerate(found) if pattern.search(line.decode("utf-8", "replace"))]
-            if hits:
-                return hits[-1] if backwards else hits[0]
-        return None
+    def query(connection: sqlite3.Connection) -> tuple[int, ...]:
+        found = logs.lines(connection, stream.job_id, stream.attempt, first, count)
+        return tuple(first + place for place, line in enumerate(found) if pattern.search(visible(line)))
 
     return query
 
 
-def _blocks(total: int, start: int, backwards: bool) -> list[tuple[int, int]]:
-    """Windows that cover all lines once, beginning at `start` (not including it going backwards) and going round."""
+def search_order(total: int, start: int, *, backwards: bool) -> list[tuple[int, int]]:
+    """Windows (first, number) that cover all lines once: from `start` on, or what is before it, then round the end."""
+    start = min(max(0, start), total)
     after = [(at, min(SEARCH_LINES, total - at)) for at in range(start, total, SEARCH_LINES)]
     before = [(at, min(SEARCH_LINES, start - at)) for at in range(0, start, SEARCH_LINES)]
     return before[::-1] + after[::-1] if backwards else after + before
@@ -93,15 +86,16 @@ class LogView(WindowView[bytes]):
         self.left = 0
         self.hit: int | None = None
 
-    def open(self, stream: Stream | None) -> None:
-        """Show another stream, from its end."""
+    def open(self, stream: Stream | None) -> bool:
+        """Show a stream from its end; False when it is shown already."""
         if stream == self.stream:
-            return
+            return False
         self.stream, self.unseen, self.left, self.hit = stream, 0, 0, None
         self.fetched = False
         self._set_follow(True)
         self.put(0, 0, (), self.now)
         self.fetched = False
+        return True
 
     def wanted(self) -> tuple[object, OutputQuery | None]:
         """The key and the query for what is to be seen."""
@@ -200,6 +194,11 @@ class LogView(WindowView[bytes]):
         self.scroll_to(y=max(0, line - self.page // 2), animate=False)
         self.forget_drawn()
         self.gpuscale.poke()
+
+    def shift(self, cells: int) -> None:
+        """Show what is to the right, or left for a negative number."""
+        self.left = max(0, self.left + cells)
+        self.forget_drawn()
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         """The wheel and the scroll bar end following too."""

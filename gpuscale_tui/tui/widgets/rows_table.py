@@ -42,6 +42,7 @@ class RowsTable(WindowView[R]):
         self._cursor = 0
         self._cursor_id: object = None
         self._told: object = None
+        self.always_active = False
 
     @property
     def cursor(self) -> int:
@@ -72,6 +73,14 @@ class RowsTable(WindowView[R]):
         if row != self._told:
             self._told = row
             self.post_message(RowPointed(row))
+
+    def point_at(self, row_id: object) -> None:
+        """Put the cursor on the row with this id as soon as it is here."""
+        self._cursor_id = row_id
+
+    def forget_row(self) -> None:
+        """Let the cursor stay at its place, whatever row comes there."""
+        self._cursor_id = None
 
     def move_to(self, index: int) -> None:
         """Put the cursor on a row and show it."""
@@ -125,14 +134,14 @@ class RowsTable(WindowView[R]):
 
     def draw_item(self, index: int, item: R, width: int) -> Strip:
         """One row."""
-        here = index == self._cursor
-        spans: list[Span] = [(self.look.glyphs.cursor + " " if here and self.has_focus else "  ", "title")]
+        here, active = index == self._cursor, self.has_focus or self.always_active
+        spans: list[Span] = [(self.look.glyphs.cursor + " " if here and active else "  ", "title")]
         layout = self._layout(width)
         for placed in layout:
             text, role = placed.column.cell(item, self.look, self.now)
             gap = "" if placed is layout[-1] else " " * GAP
             spans.append((self.look.fit(text, placed.width, right=placed.column.right) + gap, role))
-        base = "ground" if not here else "cursor" if self.has_focus else "cursor-blurred"
+        base = "ground" if not here else "cursor" if active else "cursor-blurred"
         return self.look.strip(spans, width, base)
 
     def draw_beyond(self, index: int, width: int) -> Strip:

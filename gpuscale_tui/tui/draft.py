@@ -1,0 +1,221 @@
+"""What is written in the form: texts, checked field by field, and the jobs that they mean. No Textual."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gpuscale_tui.engine.intake import check_provider
+from gpuscale_tui.model.durations import format_duration, parse_duration
+from gpuscale_tui.model.errors import FieldError
+from gpuscale_tui.model.gpus import canonical_gpu
+from gpuscale_tui.model.jobs import Job, JobSpec, is_secret_name
+from gpuscale_tui.model.money import dollars, parse_usd
+from gpuscale_tui.model.settings import Settings
+from gpuscale_tui.model.sweep import PARAM_PREFIX, Axis, count, expand, parse_sweep
+
+
+@dataclass(frozen=True, slots=True)
+class FormField:
+    """One line of the form. `name` is what JobSpec's errors call it."""
+
+    name: str
+    label: str
+    hint: str
+    secret: bool = False
+
+
+FIELDS: tuple[FormField, ...] = (
+    FormField("command", "command", "a shell line; {lr} stands for a value of the sweep"),
+    FormField("name", "name", "how it is called here; empty: its id"),
+    FormField("sweep", "sweep", "lr=1e-3,5e-4 seed=1..3: one job for each combination"),
+    FormField("gpu", "GPU", "a model such as RTX 4090; none for no GPU"),
+    FormField("gpus", "GPUs", "how many, all on one machine"),
+    FormField("max_price", "max price", "USD an hour and GPU, fees included"),
+    FormField("image", "image", "a Docker image"),
+    FormField("priority", "priority", "1 is served first, 10 last"),
+    FormField("max_runtime", "max runtime", "such as 90m or 2h; empty: no limit"),
+    FormField("workdir", "workdir", "a directory that is copied to the machine"),
+    FormField("checkpoint_dir", "checkpoints", "where it saves, if not in $CHECKPOINT_DIR"),
+    FormField("env", "environment", "A=1 B='two words'; secrets move to the next line"),
+    FormField("secret", "secrets", "HF_TOKEN=...: kept in a 0600 file, shown nowhere", secret=True),
+    FormField("project", "project", "what its cost is booked to"),
+    FormField("provider", "provider", "clore or ssh; empty: any"),
+    FormField("retries", "retries", "times it is put back after its machine failed"),
+)
+NAMES = tuple(each.name for each in FIELDS)
+Texts = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the texts mean: the jobs, or what is wrong with which field; `notes` are remarks that refuse nothing."""
+
+    specs: tuple[JobSpec, ...] = ()
+    errors: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)
+    jobs: int = 0
+
+
+def empty(settings: Settings) -> dict[str, str]:
+    """A form as it is first opened: the settings' own values where there are some."""
+    scaler = settings.scaler
+    return {
+        **dict.fromkeys(NAMES, ""),
+        "gpu": scaler.gpu_type,
+        "gpus": "1",
+        "max_price": f"{scaler.max_price_per_gpu:g}",
+        "image": scaler.docker_image,
+        "priority": "5",
+    }
+
+
+def of_job(job: Job, settings: Settings) -> dict[str, str]:
+    """A form with the values of a job; its secrets are not known here and stay out."""
+    spec = job.spec
+    env = {name: value for name, value in spec.env.items() if not name.startswith(PARAM_PREFIX)}
+    return {
+        **empty(settings),
+        "command": spec.command if spec.command is not None else shlex.join(spec.argv),
+        "name": spec.name,
+        "gpu": spec.gpu_type or "none",
+        "gpus": str(spec.gpu_count),
+        "max_price": "" if spec.max_price is None else f"{dollars(spec.max_price):g}",
+        "image": spec.image,
+        "priority": str(spec.priority),
+        "max_runtime": format_duration(spec.max_runtime_sec) if spec.max_runtime_sec else "",
+        "workdir": spec.workdir or "",
+        "checkpoint_dir": spec.checkpoint_dir or "",
+        "env": " ".join(f"{name}={shlex.quote(value)}" for name, value in env.items()),
+        "project": spec.project or "",
+        "provider": spec.provider or "",
+        "retries": "" if spec.retries is None else str(spec.retries),
+    }
+
+
+def check(texts: Texts, user: str) -> Checked:
+    """Check every field by itself, so that each error stands at its own; then make the jobs."""
+    values: dict[str, Any] = {}
+    errors: dict[str, str] = {}
+    for name in NAMES:
+        try:
+            values.update(_PARSERS[name](texts[name].strip()))
+            _try(name, values)
+        except FieldError as error:
+            errors[name] = error.allowed if texts[name].strip() else f"needed: {error.allowed}"
+    axes: tuple[Axis, ...] = values.pop("axes", ())
+    notes = _notes(axes, values)
+    if errors:
+        return Checked(errors=errors, notes=notes, jobs=count(axes))
+    try:
+        specs = tuple(expand(JobSpec(**values, user=user), axes))
+    except FieldError as error:
+        return Checked(errors={_form_name(error.field): error.allowed}, notes=notes, jobs=count(axes))
+    return Checked(specs, {}, notes, len(specs))
+
+
+def _try(name: str, values: Mapping[str, Any]) -> None:
+    """Let JobSpec judge one field beside harmless others."""
+    keys = _KEYS.get(name, (name,))
+    JobSpec(**{"image": "x", "command": "x", **{key: values[key] for key in keys if key in values}})
+
+
+def _form_name(field_name: str) -> str:
+    return field_name if field_name in NAMES else "command"
+
+
+def _notes(axes: tuple[Axis, ...], values: Mapping[str, Any]) -> dict[str, str]:
+    command = str(values.get("command", ""))
+    absent = [axis.name for axis in axes if f"{{{axis.name}}}" not in command]
+    if not absent:
+        return {}
+    return {"sweep": f"{{{absent[0]}}} is not in the command: it is in ${PARAM_PREFIX}{absent[0].upper()} only"}
+
+
+def move_secrets(texts: Texts) -> dict[str, str]:
+    """Take variables whose names say that they are secret out of the environment, which is shown, to the secrets."""
+    try:
+        words = shlex.split(texts["env"])
+    except ValueError:
+        return dict(texts)
+    secret = [word for word in words if "=" in word and is_secret_name(word.partition("=")[0])]
+    if not secret:
+        return dict(texts)
+    plain = [word for word in words if word not in secret]
+    return {
+        **texts,
+        "env": " ".join(_quoted(word) for word in plain),
+        "secret": " ".join([texts["secret"], *(_quoted(word) for word in secret)]).strip(),
+    }
+
+
+def _quoted(word: str) -> str:
+    name, separator, value = word.partition("=")
+    return name + separator + (shlex.quote(value) if value else "")
+
+
+def _whole(name: str, text: str, allowed: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise FieldError(name, text, allowed)
+    return int(text)
+
+
+def _variables(name: str, text: str) -> dict[str, str]:
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise FieldError(name, text, "A=1 B='two words', with its quotes closed") from error
+    pairs = [word.partition("=") for word in words]
+    for key, separator, _ in pairs:
+        if not separator:
+            raise FieldError(name, key, f"NAME=VALUE; {key!r} has no =")
+    if len({key for key, _, _ in pairs}) < len(pairs):
+        raise FieldError(name, text, "each name once")
+    return {key: value for key, _, value in pairs}
+
+
+def _price(text: str) -> dict[str, Any]:
+    try:
+        return {"max_price": parse_usd(text) if text else None}
+    except ValueError as error:
+        raise FieldError("max_price", text, "dollars such as 0.50") from error
+
+
+def _provider(text: str) -> dict[str, Any]:
+    check_provider(text or None)
+    return {"provider": text or None}
+
+
+_PARSERS: Mapping[str, Callable[[str], dict[str, Any]]] = {
+    "command": lambda text: {"command": text},
+    "name": lambda text: {"name": text},
+    "sweep": lambda text: {"axes": parse_sweep(text)},
+    "gpu": lambda text: {"gpu_type": None if text.lower() == "none" else canonical_gpu(text)},
+    "gpus": lambda text: {"gpu_count": _whole("gpus", text, "a whole number, 1 to 64")},
+    "max_price": _price,
+    "image": lambda text: {"image": text},
+    "priority": lambda text: {"priority": _whole("priority", text, "a whole number, 1 (first) to 10 (last)")},
+    "max_runtime": lambda text: {"max_runtime_sec": parse_duration(text, "max_runtime") if text else None},
+    "workdir": lambda text: {"workdir": _expanded(text) if text else None},
+    "checkpoint_dir": lambda text: {"checkpoint_dir": text or None},
+    "env": lambda text: {"env": _variables("env", text)},
+    "secret": lambda text: {"secret_env": _variables("secret", text)},
+    "project": lambda text: {"project": text or None},
+    "provider": _provider,
+    "retries": lambda text: {"retries": _whole("retries", text, "a whole number, 0 to 10000") if text else None},
+}
+_KEYS: Mapping[str, tuple[str, ...]] = {
+    "sweep": (),
+    "gpu": ("gpu_type",),
+    "gpus": ("gpu_count",),
+    "max_runtime": ("max_runtime_sec",),
+    "secret": ("secret_env",),
+}
+
+
+def _expanded(text: str) -> str:
+    from pathlib import Path
+
+    return str(Path(text).expanduser().absolute())

@@ -1,0 +1,136 @@
+"""Screen 3: where the money went. The parts add up to the whole, and the whole is what the providers charge."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from textual.widget import Widget
+
+from gpuscale_tui.store import queries
+from gpuscale_tui.store.books import DAY_MS, day_start, month_start
+from gpuscale_tui.store.views import CostKey, Costs
+from gpuscale_tui.tui.format import clean, meter, share, usd
+from gpuscale_tui.tui.look import Line, Look, Span
+from gpuscale_tui.tui.reader import Wish
+from gpuscale_tui.tui.screens.base import BaseScreen, bindings_for
+from gpuscale_tui.tui.widgets.columns import Column
+from gpuscale_tui.tui.widgets.page_view import PageView
+from gpuscale_tui.tui.widgets.rows_table import RowsTable
+from gpuscale_tui.tui.widgets.title import Title
+
+Period = Literal["today", "7 days", "this month", "all time"]
+PERIODS: tuple[Period, ...] = get_args(Period)
+KEYS: tuple[CostKey, ...] = get_args(CostKey)
+KINDS = (
+    ("productive", "good", "a job ran"),
+    ("setup", "accent", "machines booted"),
+    ("idle", "warn", "machines waited for work"),
+    ("rejected", "warn", "machines never became ready"),
+    ("lost", "bad", "work that no checkpoint kept"),
+)
+EMPTY = ((), (("Nothing was spent in this time.", "strong"),), (), (("t", "key"), (" shows another time.", "muted")))
+
+
+@dataclass(frozen=True, slots=True)
+class CostLine:
+    """What one key has cost, and the whole that it is a part of. Micro-dollars."""
+
+    id: str
+    cost: int
+    whole: int
+
+
+def since_of(period: Period, now: int) -> int | None:
+    """When a period began (UTC ms); None for all time."""
+    begins = {"today": day_start(now), "7 days": now - 7 * DAY_MS, "this month": month_start(now)}
+    return begins.get(period)
+
+
+def _bar(row: CostLine, look: Look, _now: int) -> Span:
+    return meter(row.cost, row.whole, 24, look.glyphs)[0], "title"
+
+
+COLUMNS: tuple[Column[CostLine], ...] = (
+    Column("", "", 20, lambda row, look, _now: (clean(row.id, ascii_only=look.glyphs.ascii), "text"), grow=1, most=48),
+    Column("", "COST", 10, lambda row, _look, _now: (usd(row.cost), "strong"), right=True),
+    Column("", "PART", 6, lambda row, _look, _now: (share(row.cost, row.whole), "muted"), right=True),
+    Column("", "", 24, _bar, drop=2),
+)
+
+
+class CostsScreen(BaseScreen[Costs]):
+    """The kinds of time that were paid for, and who or what it was spent on."""
+
+    NAME = "costs"
+    TAB = "costs"
+    BINDINGS = bindings_for("costs")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heading = Title()
+        self.kinds = PageView(id="kinds")
+        self.kinds.can_focus = False
+        self.table: RowsTable[CostLine] = RowsTable(COLUMNS, id="costs", empty=EMPTY)
+        self._by: CostKey = "job"
+        self._period: Period = "today"
+
+    def body(self) -> Iterable[Widget]:
+        """Title, kinds, table."""
+        return (self.heading, self.kinds, self.table)
+
+    def on_mount(self) -> None:
+        """The table has the keys."""
+        self.table.focus()
+
+    def wish(self) -> Wish:
+        """The books of a time by a key."""
+        by, period = self._by, self._period
+        return Wish(
+            self, (by, period), lambda connection, moment: queries.costs(connection, by, since_of(period, moment.now))
+        )
+
+    def feed(self, content: Costs, output: object, now: int) -> None:  # noqa: ARG002 - this screen reads no output
+        """Show the books."""
+        look = self.gpuscale.look
+        self.heading.tell([("costs ", "title"), (f"{self._period}", "strong"), (f", by {self._by}", "text")],
+                          [(usd(content.total), "strong"), (" in all", "muted")])  # fmt: skip
+        self.kinds.write(lambda width: kind_lines(content, look, width), now)
+        rows = [CostLine(row.key, row.cost, content.total) for row in content.rows if row.cost]
+        self.table.put(len(rows), 0, rows, now)
+
+    def do_costs_by(self) -> None:
+        """By the next key."""
+        self._by = KEYS[(KEYS.index(self._by) + 1) % len(KEYS)]
+        self._again()
+
+    def do_costs_since(self) -> None:
+        """Of the next time."""
+        self._period = PERIODS[(PERIODS.index(self._period) + 1) % len(PERIODS)]
+        self._again()
+
+    def _again(self) -> None:
+        self.table.move_to_end(last=False)
+        self.gpuscale.poke()
+
+    def do_open(self) -> None:
+        """The page of the job or machine under the cursor."""
+        row = self.table.pointed
+        if row is not None and row.id[1:].isdigit() and self._by in {"job", "worker"}:
+            number = int(row.id[1:])
+            (self.gpuscale.show_job if self._by == "job" else self.gpuscale.show_worker)(number)
+
+
+def kind_lines(costs: Costs, look: Look, width: int) -> list[Line]:
+    """One line a kind of time, with its part of the whole as a bar."""
+    bar = max(8, min(40, width - 62))
+    lines: list[Line] = [[]]
+    for kind, role, words in KINDS:
+        amount = getattr(costs, kind)
+        full, empty = meter(amount, costs.total, bar, look.glyphs)
+        lines.append([
+            (f"  {kind:<11}", "strong"), (f"{usd(amount):>9} ", "text"),
+            (f"{share(amount, costs.total):>6}  ", "muted"), (full, role), (empty, "line"), (f"  {words}", "muted"),
+        ])  # fmt: skip
+    return lines

@@ -1,0 +1,103 @@
+"""Screen 6: what could be rented, as the engine last read it, and why it would not rent the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from textual.widget import Widget
+from textual.widgets import Input
+
+from gpuscale_tui.store import market
+from gpuscale_tui.store.market import OfferRow
+from gpuscale_tui.tui.cells import OFFER_COLUMNS, OfferLine
+from gpuscale_tui.tui.format import plural, span, usd
+from gpuscale_tui.tui.reader import Wish
+from gpuscale_tui.tui.screens.base import BaseScreen, bindings_for
+from gpuscale_tui.tui.widgets.filter import FilterBar
+from gpuscale_tui.tui.widgets.rows_table import RowsTable
+from gpuscale_tui.tui.widgets.title import Title
+
+EMPTY = (
+    (),
+    (("No market has been read yet.", "strong"),),
+    (),
+    (("The engine reads it when jobs wait for a machine.", "muted"),),
+)
+
+
+class MarketScreen(BaseScreen[tuple[OfferRow, ...]]):
+    """The newest reading of every provider's market, cheapest per GPU first."""
+
+    NAME = "market"
+    TAB = "market"
+    BINDINGS = bindings_for("market")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heading = Title()
+        self.table: RowsTable[OfferLine] = RowsTable(OFFER_COLUMNS, id="market", empty=EMPTY)
+        self.bar = FilterBar("filter: a text such as 4090; Enter keeps it, Esc clears it")
+        self._offers: tuple[OfferRow, ...] = ()
+
+    def body(self) -> Iterable[Widget]:
+        """Title, table, filter."""
+        return (self.heading, self.table, self.bar)
+
+    def on_mount(self) -> None:
+        """The table has the keys."""
+        self.table.focus()
+
+    def wish(self) -> Wish:
+        """All offers: a reading has some hundreds."""
+        return Wish(self, None, lambda connection, _moment: tuple(market.offers(connection)))
+
+    def feed(self, content: tuple[OfferRow, ...], output: object, now: int) -> None:  # noqa: ARG002 - reads no output
+        """Show those that the filter lets through."""
+        self._offers = content
+        words = self.bar.value.casefold().split()
+        rows = [OfferLine(offer) for offer in content if all(word in _text(offer) for word in words)]
+        self.table.empty = ((), (("No offer matches the filter.", "muted"),)) if words else EMPTY
+        self.table.put(len(rows), 0, rows, now)
+        good = [offer for offer in content if not offer.verdict]
+        cheapest = f", cheapest {usd(min(offer.rate for offer in good))}/h" if good else ""
+        age = f"read {span(now - max(offer.read_at for offer in content))} ago" if content else "not read yet"
+        self.heading.tell(
+            [
+                ("market ", "title"),
+                (f"{len(good)} of {plural(len(content), 'offer')} would be rented{cheapest}", "text"),
+            ],
+            [(age, "muted")],
+        )
+
+    def do_list_filter(self) -> None:
+        """Type a filter."""
+        self.bar.open()
+
+    def on_input_changed(self, _event: Input.Changed) -> None:
+        """Each letter has its effect at once."""
+        self.feed(self._offers, None, self.gpuscale.now())
+
+    def on_filter_bar_left(self, _event: FilterBar.Left) -> None:
+        """Back to the table."""
+        self.table.focus()
+
+    def do_back(self) -> None:
+        """Leave the filter."""
+        self.bar.close()
+
+    def do_open(self) -> None:
+        """A job that wants this GPU: the form."""
+        row = self.table.pointed
+        if row is not None:
+            self.gpuscale.new_job_on(row.offer)
+
+    def do_copy(self) -> None:
+        """The server's id."""
+        row = self.table.pointed
+        if row is not None:
+            self.gpuscale.copy(row.offer.server_id)
+
+
+def _text(offer: OfferRow) -> str:
+    parts = (offer.gpu_type, offer.provider, offer.server_id, offer.country, offer.market, offer.verdict)
+    return " ".join(part for part in parts if part).casefold()

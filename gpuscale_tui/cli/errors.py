@@ -45,8 +45,7 @@ def guarded(body: Callable[[], object]) -> int:
     except sqlite3.Error as error:
         return told(database_message(error), FAILED)
     except BrokenPipeError:
-        _forget_stdout()
-        return PIPE_CLOSED
+        return pipe_closed()
     except OSError as error:
         return told(_os_message(error), FAILED)
     return result if isinstance(result, int) else DONE
@@ -91,8 +90,9 @@ def _os_message(error: OSError) -> str:
     return f"{where}{error.strerror or error}"
 
 
-def _forget_stdout() -> None:
-    """Nobody reads any more: keep the interpreter from complaining when it closes the stream."""
+def pipe_closed() -> int:
+    """Nobody reads any more: keep the interpreter from complaining when it closes the stream. Returns the exit code."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, sys.stdout.fileno())
     os.close(null)
+    return PIPE_CLOSED

@@ -14,7 +14,7 @@ import click
 
 from gpuscale_tui import __version__
 from gpuscale_tui.cli.common import config_option, home_option, settings_of
-from gpuscale_tui.cli.errors import guarded
+from gpuscale_tui.cli.errors import guarded, pipe_closed
 from gpuscale_tui.model.errors import nearest
 from gpuscale_tui.store.home import Home
 
@@ -71,6 +71,13 @@ class Root(click.Group):
         if name not in VERBS and not name.startswith("-"):
             ctx.fail(f"there is no verb {name!r}{nearest(name, VERBS)}")
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Like click's, but a reader that goes away is no failure of ours: it would become exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            return pipe_closed()
 
     def main(  # type: ignore[override]
         self,

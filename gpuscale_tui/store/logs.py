@@ -28,6 +28,7 @@ CHUNK = 65_536
 LONGEST_LINE = 65_536
 """A longer line is cut to this many bytes where lines are asked for; `read` and `stream` give every byte."""
 
+PAGES_AT_ONCE = 4096
 MOST_PIECES = 64
 """Pieces of a tail that are merged into one, so that reading a tail made of single bytes stays cheap."""
 
@@ -254,7 +255,7 @@ def lines(connection: sqlite3.Connection, job_id: int, attempt: int, first: int,
 
 def _lines(connection: sqlite3.Connection, job_id: int, attempt: int, first: int, count: int) -> list[bytes]:
     stream = _find(connection, job_id, attempt)
-    if stream is None or not 0 <= first < stream.lines:
+    if stream is None or count <= 0 or not 0 <= first < stream.lines:
         return []
     wanted = min(count, stream.lines - first)
     number, skip = divmod(_line_start(connection, stream, first), CHUNK)
@@ -315,7 +316,14 @@ def drop(connection: sqlite3.Connection, job_id: int) -> None:
         _drop(connection, job_id)
     else:
         transact(connection, None, _drop, job_id)
-        connection.execute("PRAGMA incremental_vacuum").fetchall()
+        _give_back_room(connection)
+
+
+def _give_back_room(connection: sqlite3.Connection) -> None:
+    """Cut the free pages off the file, in slices that keep its write-ahead log short."""
+    free = int(connection.execute("PRAGMA freelist_count").fetchone()[0])
+    for _ in range(0, free, PAGES_AT_ONCE):
+        connection.executescript(f"PRAGMA incremental_vacuum({PAGES_AT_ONCE})")  # `execute` would stop after one page
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 

@@ -21,7 +21,15 @@ from gpuscale_tui.model.workers import Worker
 from gpuscale_tui.remote import attempts, transfer
 from gpuscale_tui.remote.attempts import AttemptRef, Exit
 from gpuscale_tui.remote.connection import Machine
-from gpuscale_tui.remote.errors import AttemptVanished, LaunchRefused, RemoteError, TransferError, Unreachable
+from gpuscale_tui.remote.errors import (
+    AttemptVanished,
+    AuthRefused,
+    HostKeyChanged,
+    LaunchRefused,
+    RemoteError,
+    TransferError,
+    Unreachable,
+)
 from gpuscale_tui.remote.launch import Launch
 from gpuscale_tui.store import events, jobs, workers
 from gpuscale_tui.store.secrets import read_job_secrets
@@ -89,12 +97,26 @@ class AttemptRun:
                 return await self._end(AttemptEnd(Cause.HOST_FAULT, error=f"the machine lost the command: {error}"))
             except (JobInputError, LaunchRefused) as error:
                 return await self._end(AttemptEnd(Cause.USER_ERROR, error=str(error)))
-            except Unreachable as error:
+            except (Unreachable, AuthRefused, HostKeyChanged) as error:
                 await self._note(f"{job_label(self._attempt.job_id)}: no contact, tried again: {error}")
             except RemoteError as error:
-                return await self._end(AttemptEnd(Cause.HOST_FAULT, error=str(error)))
+                if await self._certainly_stopped():
+                    return await self._end(AttemptEnd(Cause.HOST_FAULT, error=str(error)))
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_RETRY_SEC)
+
+    async def _certainly_stopped(self) -> bool:
+        """Whether nothing of this attempt runs on its machine any more, or ever will: only then may it end."""
+        worker = await self._context.db.read(workers.get, self._attempt.worker_id)
+        if worker is None:
+            return True
+        try:
+            machine = await self._links.machine(worker)
+            await attempts.stop(machine, self._ref, grace_sec=JOB_GRACE_SEC)
+        except RemoteError as error:
+            await self._note(f"{job_label(self._attempt.job_id)}: could not be stopped, tried again: {error}")
+            return False
+        return True
 
     async def _note(self, why: str) -> None:
         await self._context.db.write(workers.explain, [(self._attempt.worker_id, why)])
@@ -264,11 +286,24 @@ class AttemptRun:
 
     async def _end(self, end: AttemptEnd) -> None:
         context, attempt = self._context, self._attempt
+        if end.cause == Cause.HOST_FAULT and not end.by_user:
+            await self._give_back(end)  # first: an idle machine would be given the next job
         await context.db.write(
             ending.attempt_over, attempt, end, retries=context.settings.scaler.max_retries, now=context.now(),
             epoch=context.epoch,
         )  # fmt: skip
         context.bells.ring("placer", "planner", "releaser", "keeper")
+
+    async def _give_back(self, end: AttemptEnd) -> None:
+        """A rented machine that failed a job takes no other; a host of our own may be tried again."""
+        context, worker_id = self._context, self._attempt.worker_id
+        worker = await context.db.read(workers.get, worker_id)
+        provider = None if worker is None else context.providers.get(worker.provider)
+        if provider is not None and provider.facts.boots:
+            await context.db.write(
+                workers.begin_release, worker_id, f"failed a job: {end.error}", cause=Cause.HOST_FAULT,
+                now=context.now(), epoch=context.epoch,
+            )  # fmt: skip
 
 
 def stop_reason(job: Job | None, worker: Worker | None) -> StopReason | None:

@@ -6,6 +6,7 @@ import asyncio
 
 from gpuscale_tui.engine.context import Context
 from gpuscale_tui.engine.links import Links
+from gpuscale_tui.engine.service import guarded
 from gpuscale_tui.model.jobs import worker_label
 from gpuscale_tui.model.states import Cause, WorkerState
 from gpuscale_tui.model.workers import Worker
@@ -13,6 +14,8 @@ from gpuscale_tui.remote.errors import HostKeyChanged, RemoteError
 from gpuscale_tui.store import workers
 
 OWN_HOST_BOOT_SEC = 120.0
+AFTER_RESTART_SEC = 30.0
+"""What a machine that was ordered by the engine before this one gets, however old its order is: it may be up by now."""
 LOOK_SEC = 1.0
 PROBE = "uname -s && command -v sh tar tail mkdir mv >/dev/null && echo usable"
 
@@ -27,6 +30,7 @@ class Booter:
         self._links = links
         self._tasks = tasks
         self._probing: set[int] = set()
+        self._began = context.now()
 
     async def tick(self) -> float:
         """See `Service.tick`."""
@@ -37,7 +41,8 @@ class Booter:
                 await self._give_up(worker)
             elif worker.endpoint is not None and worker.id not in self._probing:
                 self._probing.add(worker.id)
-                self._tasks.create_task(self._probe(worker), name=f"probe {worker_label(worker.id)}")
+                name = f"probing {worker_label(worker.id)}"
+                self._tasks.create_task(guarded(self._context, name, self._probe(worker)), name=name)
         return LOOK_SEC if booting else self._context.settings.scaler.poll_interval_sec
 
     def _limit_sec(self, worker: Worker) -> float:
@@ -45,8 +50,11 @@ class Booter:
         return self._context.settings.providers.clore.deploy_timeout_sec if boots else OWN_HOST_BOOT_SEC
 
     def _overdue(self, worker: Worker) -> bool:
+        now = self._context.now()
         since = worker.held_from if worker.held_from is not None else worker.created_at
-        return self._context.now() - since > self._limit_sec(worker) * 1000
+        tried_long_enough = now - self._began > AFTER_RESTART_SEC * 1000
+        fresh = worker.created_at >= self._began
+        return now - since > self._limit_sec(worker) * 1000 and (fresh or tried_long_enough)
 
     async def _give_up(self, worker: Worker) -> None:
         reason = f"did not come up within {self._limit_sec(worker):g} s ({worker.why})"

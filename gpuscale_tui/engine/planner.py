@@ -56,7 +56,7 @@ class Planner:
         waiting = await context.db.read(demand.waiting)
         running = await context.db.read(demand.count_by_state, JobState.RUNNING.value)
         live = await context.db.read(workers.live)
-        failed = await context.db.read(workers.recently_failed_servers, now - view.SERVER_PAUSE_MS)
+        failed = await self._paused_servers(now)
         requests = tuple(await context.db.read(engines.open_requests))
         world = World(
             now=now,
@@ -72,6 +72,14 @@ class Planner:
             drain=context.control.drain,
         )
         return Standing(world, requests)
+
+    async def _paused_servers(self, now: int) -> dict[tuple[str, str], str]:
+        """Servers that failed us lately; a host of our own is left alone for a shorter time."""
+        context = self._context
+        failed = await context.db.read(workers.recently_failed_servers, now - view.SERVER_PAUSE_MS)
+        just_now = await context.db.read(workers.recently_failed_servers, now - view.OWN_HOST_PAUSE_MS)
+        rented = {name for name, provider in context.providers.items() if provider.facts.boots}
+        return {server: why for server, why in failed.items() if server[0] in rented or server in just_now}
 
     async def _survey(self, world: World) -> World:
         """Add the market's view for each group that lacks a machine, and for the settings' own GPU."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import sqlite3
 from dataclasses import dataclass
 
 from gpuscale_tui.engine import view
 from gpuscale_tui.engine.context import Context
+from gpuscale_tui.engine.service import guarded
 from gpuscale_tui.model.states import Cause, OrderOutcome
 from gpuscale_tui.model.workers import Worker
 from gpuscale_tui.policy.world import Rent
@@ -56,15 +58,19 @@ class Renter:
         provider = rent.offer.provider
         if self.paused(provider) is None and provider not in self._busy and not self._context.control.drain:
             self._busy.add(provider)
-            self._tasks.create_task(self._rent(rent, request_id), name=f"rent from {provider}")
+            renting = guarded(self._context, f"renting from {provider}", self._rent(rent, request_id))
+            self._tasks.create_task(renting, name=f"rent from {provider}")
 
     async def _rent(self, rent: Rent, request_id: int | None) -> None:
+        worker = None
         try:
             worker = await self._intend(rent, request_id)
             if worker is not None:
                 await self._order(rent, worker)
         finally:
             self._busy.discard(rent.offer.provider)
+            if worker is not None:
+                self.calling.discard(worker.id)
             self._context.bells.ring("planner", "reconciler")
 
     async def _intend(self, rent: Rent, request_id: int | None) -> Worker | None:
@@ -80,12 +86,10 @@ class Renter:
             max_workers=context.settings.scaler.max_workers,
             purpose=rent.purpose,
         )
-        written = await context.db.write(workers.write_intent, intent, now=context.now(), epoch=context.epoch)
+        written = await context.db.write(_intend_for, intent, request_id, now=context.now(), epoch=context.epoch)
         if isinstance(written, CapReached):
             return None
         self.calling.add(written.id)
-        if request_id is not None:
-            await context.db.write(engines.fulfil_one, request_id, context.now())
         return written
 
     async def _order(self, rent: Rent, worker: Worker) -> None:
@@ -98,11 +102,8 @@ class Renter:
             max_rate=worker.rate,
             requested_at=worker.created_at,
         )
-        try:
-            outcome = await context.providers[rent.offer.provider].rent(request)
-            await self._record(worker, outcome)
-        finally:
-            self.calling.discard(worker.id)
+        outcome = await context.providers[rent.offer.provider].rent(request)
+        await self._record(worker, outcome)
 
     async def _record(self, worker: Worker, outcome: Accepted | RentRefused | Unknown) -> None:
         context = self._context
@@ -128,3 +129,13 @@ class Renter:
             seconds = FIRST_PAUSE_SEC if before is None else min(before.seconds * 2, LONGEST_PAUSE_SEC)
             until = context.now() + int(seconds * 1000)
             self._pauses[worker.provider] = Pause(until, seconds, outcome.reason)
+
+
+def _intend_for(
+    connection: sqlite3.Connection, intent: Intent, request_id: int | None, *, now: int, epoch: int
+) -> Worker | CapReached:
+    """The intent and the request that it answers, in one transaction."""
+    written = workers.write_intent(connection, intent, now=now, epoch=epoch)
+    if request_id is not None and isinstance(written, Worker):
+        engines.fulfil_one(connection, request_id, now)
+    return written

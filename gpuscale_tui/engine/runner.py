@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from gpuscale_tui.engine.attempt import AttemptRun, StopReason, note_failure, stop_reason
 from gpuscale_tui.engine.context import Context
 from gpuscale_tui.engine.links import Links
+from gpuscale_tui.engine.service import guarded
 from gpuscale_tui.model.jobs import Attempt
 from gpuscale_tui.model.states import Cause
 from gpuscale_tui.store import jobs, workers
@@ -57,7 +58,8 @@ class Runner:
 
     def _begin(self, key: Key, attempt: Attempt) -> None:
         run = AttemptRun(self._context, self._links, attempt)
-        task = self._tasks.create_task(self._carry(key, attempt, run), name=attempt.remote_name)
+        carrying = guarded(self._context, attempt.remote_name, self._carry(key, attempt, run))
+        task = self._tasks.create_task(carrying, name=attempt.remote_name)
         self._running[key] = Running(task, run)
 
     async def _carry(self, key: Key, attempt: Attempt, run: AttemptRun) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from typing import Protocol
 
 from gpuscale_tui.engine.context import Context
@@ -43,6 +44,16 @@ async def serve(context: Context, service: Service, *, quiet_sec: float = 0.0) -
         if quiet_sec:
             await asyncio.sleep(quiet_sec)
         await context.bells.wait(service.name, delay)
+
+
+async def guarded(context: Context, name: str, work: Coroutine[None, None, None]) -> None:
+    """Run a task of a service; its failure is told and harms nothing else. Only StaleEngine is passed on."""
+    try:
+        await work
+    except StaleEngine:
+        raise
+    except Exception as error:  # noqa: BLE001 - the next look of the service takes it up again
+        await _report(context, name, error, 1)
 
 
 async def _report(context: Context, name: str, error: Exception, failures: int) -> None:

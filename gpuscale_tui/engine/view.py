@@ -15,6 +15,8 @@ from gpuscale_tui.store.demand import Waiting
 
 SERVER_PAUSE_MS = 30 * 60_000
 """How long a server that failed us is left alone."""
+OWN_HOST_PAUSE_MS = 60_000
+"""The same for a host of our own."""
 
 
 def gpu_of(name: str) -> str | None:

@@ -6,6 +6,7 @@ import asyncio
 
 from gpuscale_tui.engine.context import Context
 from gpuscale_tui.engine.links import Links
+from gpuscale_tui.engine.service import guarded
 from gpuscale_tui.model.jobs import worker_label
 from gpuscale_tui.model.states import Cause, WorkerState
 from gpuscale_tui.model.workers import Worker
@@ -25,6 +26,8 @@ class Watcher:
         self._links = links
         self._tasks = tasks
         self._knocking: set[int] = set()
+        self._began = context.now()
+        """Silence while no engine ran says nothing about the machines."""
 
     async def tick(self) -> float:
         """See `Service.tick`."""
@@ -50,12 +53,13 @@ class Watcher:
         if self._links.is_open(worker.id):
             await context.db.write(workers.contacted, worker.id, context.now())
             return
-        silent_ms = context.now() - (worker.contact_at or context.now())
+        silent_ms = context.now() - max(worker.contact_at or 0, self._began)
         if silent_ms > context.settings.scaler.lost_contact_sec * 1000:
             await self._give_up(worker, silent_ms)
         elif worker.id not in self._knocking:
             self._knocking.add(worker.id)
-            self._tasks.create_task(self._knock(worker), name=f"knock {worker_label(worker.id)}")
+            name = f"knocking at {worker_label(worker.id)}"
+            self._tasks.create_task(guarded(context, name, self._knock(worker)), name=name)
 
     async def _knock(self, worker: Worker) -> None:
         context = self._context

@@ -159,9 +159,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("log.right", "right", "right", "Show what long lines have to the right.", ("logs",), "Logs"),
     Action("log.left", "left", "left", "Back to the left.", ("logs",), "Logs"),
     Action("form.send", "ctrl+s", "submit", "Submit what the form says.", ("form",), "Form", footer=1, palette=False),
-    Action("form.next", "down,enter", "next field", "To the next field; Enter too.", ("form",), "Form", footer=2,
+    Action("form.next", "tab,down,enter", "next field", "To the next field; Enter too.", ("form",), "Form", footer=2,
            palette=False),
-    Action("form.previous", "up", "field before", "To the field before.", ("form",), "Form", palette=False),
+    Action("form.previous", "shift+tab,up", "field before", "To the field before.", ("form",), "Form", palette=False),
     Action("form.complete", "right", "complete", "Take the completion that is shown dimly (at the end of the text).",
            ("form",), "Form", footer=3, palette=False),
     Action("form.clear", "ctrl+r", "clear", "Empty the form.", ("form",), "Form", footer=4, palette=False),
@@ -206,7 +206,7 @@ _SIGNS = {
 }  # fmt: skip
 _NAMES = {sign: name for name, sign in _SIGNS.items() if len(sign) == 1}
 _NAMED_KEYS = frozenset(_SIGNS) | {
-    "enter", "space", "tab", "up", "down", "left", "right", "home", "end", "insert", "delete", "backspace",
+    "enter", "space", "tab", "shift+tab", "up", "down", "left", "right", "home", "end", "insert", "delete", "backspace",
     *(f"f{number}" for number in range(1, 13)),
 }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from gpuscale_tui.model.jobs import job_label, worker_label
@@ -12,6 +13,8 @@ from gpuscale_tui.store.views import JobRow, WorkerRow
 from gpuscale_tui.tui.format import clean, gpus, size, span, usd
 from gpuscale_tui.tui.look import Look, Span
 from gpuscale_tui.tui.widgets.columns import Column
+
+_BYTES = re.compile(r"\b(\d{4,15}) bytes\b")
 
 FINAL = frozenset({"done", "failed", "cancelled"})
 
@@ -105,7 +108,8 @@ def _event_on(row: Event, _look: Look, _now: int) -> Span:
 
 
 def _event_what(row: Event, look: Look, _now: int) -> Span:
-    role = "warn" if row.kind == "warning" else f"state-{row.to_state}" if row.to_state else "text"
+    loud = row.to_state in {"failed", "lost", "done", "released"}
+    role = "warn" if row.kind == "warning" else f"state-{row.to_state}" if loud else "text"
     return clean(event_words(row), ascii_only=look.glyphs.ascii), role
 
 
@@ -125,7 +129,8 @@ def event_words(event: Event) -> str:
         change = f"{event.from_state} > {event.to_state}"
     if event.cause and event.cause != "finished":
         change = f"{change} ({event.cause.replace('_', ' ')})".strip()
-    return ": ".join(part for part in (change, event.detail) if part) or event.kind
+    detail = _BYTES.sub(lambda match: size(int(match[1])), event.detail)
+    return ": ".join(part for part in (change, detail) if part) or event.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +195,7 @@ def _kept(row: SnapshotLine, look: Look, _now: int) -> Span:
 
 SNAPSHOT_COLUMNS: tuple[Column[SnapshotLine], ...] = (
     Column("", "JOB", 6, lambda row, _look, _now: (job_label(row.snapshot.job_id), "strong")),
-    Column("", "NAME", 16, lambda row, look, _now: text(row.name, look), grow=1, most=60),
+    Column("", "NAME", 24, lambda row, look, _now: text(row.name, look), grow=1, most=60),
     Column("", "NO", 4, lambda row, _look, _now: (str(row.snapshot.number), "strong"), right=True),
     Column("", "TRY", 3, lambda row, _look, _now: (str(row.snapshot.attempt), "muted"), right=True),
     Column("", "TAKEN", 11, lambda row, look, now: (look.when(row.snapshot.at, now), "text")),

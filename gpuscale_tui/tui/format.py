@@ -30,7 +30,6 @@ class Glyphs:
 
     states: dict[str, str]
     bar: str
-    half: str
     track: str
     cursor: str
     ellipsis: str
@@ -50,7 +49,7 @@ UNICODE = Glyphs(
         "ordering": "·", "booting": "◐", "idle": "○", "busy": "●", "releasing": "→", "released": "–", "lost": "✗",
         "assigned": "·", "staging": "◐", "saving": "◐", "ended": "–", "stopping": "→",
     },
-    bar="█", half="▌", track="░", cursor="▌", ellipsis="…", rising="▲", falling="▼", dot="·", arrow="→", rule="─",
+    bar="━", track="─", cursor="▌", ellipsis="…", rising="▲", falling="▼", dot="·", arrow="→", rule="─",
     branch="│", warn="!", ascii=False,
 )  # fmt: skip
 ASCII = Glyphs(
@@ -59,7 +58,7 @@ ASCII = Glyphs(
         "ordering": ".", "booting": "~", "idle": "o", "busy": "*", "releasing": ">", "released": "-", "lost": "x",
         "assigned": ".", "staging": "~", "saving": "~", "ended": "-", "stopping": ">",
     },
-    bar="#", half="#", track=".", cursor=">", ellipsis="~", rising="^", falling="v", dot="-", arrow=">", rule="-",
+    bar="=", track="-", cursor=">", ellipsis="~", rising="^", falling="v", dot="-", arrow=">", rule="-",
     branch="|", warn="!", ascii=True,
 )  # fmt: skip
 

@@ -127,5 +127,5 @@ def cancel_costs(job: JobRow, now: int) -> list[str]:
     return [
         f"It has run for {job_time(job, now)} and cost {usd(job.cost)} so far.",
         "It is told to stop and its checkpoints are saved; what it did after the last one it wrote is lost.",
-        "`r` puts it back in the queue later, where it resumes.",
+        "The key r puts it back in the queue later, and it resumes from there.",
     ]

@@ -82,8 +82,8 @@ def _label(row: Entry, look: Look, _now: int) -> Span:
 
 
 COLUMNS: tuple[Column[Entry], ...] = (
-    Column("", "", 20, _label, grow=1, most=30),
-    Column("", "", 20, lambda row, _look, _now: (row.text, "muted"), grow=2),
+    Column("", "", 18, _label, grow=1, most=34),
+    Column("", "", 20, lambda row, _look, _now: (row.text, "muted"), grow=4),
     Column("", "", 7, lambda row, _look, _now: (row.key, "key"), right=True),
 )
 
@@ -105,6 +105,7 @@ class Palette(ModalScreen[str]):
         self.line = Input(placeholder="an action, a job, a machine, a theme", compact=True, id="palette-line")
         self.line.cursor_blink = False
         self.table: RowsTable[Entry] = RowsTable(COLUMNS, id="palette-table", empty=((("Nothing fits.", "muted"),),))
+        self.table.HEAD = 0
         self.table.always_active = True
         self.table.can_focus = False
 
@@ -126,7 +127,12 @@ class Palette(ModalScreen[str]):
     def _fixed(self, typed: str) -> list[Entry]:
         me = self._me
         actions = [
-            Entry(f"action:{a.id}", a.label.capitalize(), a.help, " ".join(display_keys(a, me.keymap)[:1]))
+            Entry(
+                f"action:{a.id}",
+                a.label.capitalize(),
+                a.help.replace("`", ""),
+                " ".join(display_keys(a, me.keymap)[:1]),
+            )
             for a in ACTIONS
             if a.palette and self._screen_name in a.where
         ]

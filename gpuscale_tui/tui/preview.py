@@ -70,8 +70,8 @@ def _wait(need: Need, around: Surroundings, settings: Settings) -> Line:
     idle = [worker for worker in around.workers if worker.state == "idle" and _serves(worker, need, settings)]
     if idle:
         return [(f"{worker_label(idle[0].id)} is idle and fits, so it begins at once", "good")]
-    behind = f"{plural(around.waiting, 'job')} waiting before it; " if around.waiting else ""
-    return [(f"{behind}a machine is rented for it first", "text")]
+    behind = f"{around.waiting:,} wait already; " if around.waiting else ""
+    return [(f"{behind}a machine is rented first", "text")]
 
 
 def _serves(worker: WorkerRow, need: Need, settings: Settings) -> bool:

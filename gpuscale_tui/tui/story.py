@@ -15,7 +15,7 @@ from gpuscale_tui.tui.cells import address, event_words, job_time
 from gpuscale_tui.tui.format import clean, gpus, plural, rate, size, span, usd
 from gpuscale_tui.tui.look import Line, Look, Span, wrap
 
-LABEL = 11
+LABEL = 12
 EVENTS_OF_AN_ATTEMPT = 12
 
 
@@ -87,29 +87,37 @@ def write_job(story: JobStory, page: Page) -> list[Line]:
     spec, row = story.job.spec, story.row
     limit = f", at most {rate(spec.max_price)} each" if spec.max_price is not None else ""
     wanted = gpus(spec.gpu_type, spec.gpu_count) + limit
-    lines: list[Line] = [[]]
+    lines: list[Line] = []
     lines += page.fact("command", spec.command_line, "strong")
     lines += page.fact("why", row.why, f"state-{row.state}")
     lines += page.facts(
         [
             ("cost", _cost(story)),
             ("time", f"{job_time(row, page.now)}" + (", waiting" if row.state == "pending" else "")),
-            ("image", spec.image),
             ("needs", wanted),
-            ("priority", f"{spec.priority} (1 is first, 10 last)"),
             ("submitted", page.look.when(row.submitted_at, page.now) + (f" by {spec.user}" if spec.user else "")),
-            ("project", spec.project or ""),
-            ("max runtime", format_duration(spec.max_runtime_sec) if spec.max_runtime_sec else ""),
-            ("sweep", " ".join(f"{name}={value}" for name, value in spec.params.items())),
-            ("environment", " ".join(_variables(story))),
-            ("workdir", spec.workdir or ""),
-            ("checkpoints", spec.checkpoint_dir or ""),
         ]
     )
-    lines += [[], page.rule("story, newest first"), *_attempts(story, page)]
+    lines += [page.rule("story, newest first"), *_attempts(story, page)]
     if story.snapshots:
-        lines += [[], page.rule("checkpoints"), *(_snapshot(snapshot, page) for snapshot in story.snapshots[:8])]
-    return lines
+        lines += [page.rule("checkpoints"), *(_snapshot(snapshot, page) for snapshot in story.snapshots[:8])]
+    return [*lines, page.rule("details"), *page.facts(_details(story))]
+
+
+def _details(story: JobStory) -> list[tuple[str, str]]:
+    spec = story.job.spec
+    return [
+        ("image", spec.image),
+        ("priority", f"{spec.priority} (1 is first, 10 last)"),
+        ("project", spec.project or ""),
+        ("max runtime", format_duration(spec.max_runtime_sec) if spec.max_runtime_sec else ""),
+        ("sweep", " ".join(f"{name}={value}" for name, value in spec.params.items())),
+        ("environment", " ".join(_variables(story))),
+        ("workdir", spec.workdir or ""),
+        ("saves in", spec.checkpoint_dir or ""),
+        ("provider", spec.provider or "any"),
+        ("put back", f"{plural(story.job.faults, 'time')} since it was submitted" if story.job.faults else ""),
+    ]
 
 
 def _variables(story: JobStory) -> list[str]:
@@ -161,9 +169,10 @@ def _tells(event: Event) -> bool:
     return event.kind in {"attempt", "request", "warning"} or (event.kind == "job" and event.to_state == "pending")
 
 
-def _event_line(event: Event, page: Page, *, indent: bool = False) -> Line:
+def _event_line(event: Event, page: Page, *, indent: bool = False, names_job: bool = False) -> Line:
     lead = f" {page.look.glyphs.branch}   " if indent else f" {page.look.glyphs.dot} "
-    words = event_words(event)
+    about = f"{job_label(event.job_id)} " if names_job and event.job_id is not None else ""
+    words = about + event_words(event)
     return [
         (lead, "line"), (f"{page.look.when(event.at, page.now)}  ", "muted"),
         (page.foreign(words), "warn" if event.kind == "warning" else "text"),
@@ -183,7 +192,7 @@ def write_worker(story: WorkerStory, page: Page) -> list[Line]:
     """A machine's page."""
     row, worker = story.row, story.worker
     contact = f"{span(page.now - worker.contact_at)} ago" if worker.contact_at is not None else "never"
-    lines: list[Line] = [[]]
+    lines: list[Line] = []
     lines += page.fact("why", story.why, f"state-{row.state}")
     lines += page.facts(
         [
@@ -201,5 +210,5 @@ def write_worker(story: WorkerStory, page: Page) -> list[Line]:
             ("image", worker.image or "any"),
         ]
     )
-    lines += [[], page.rule("story, newest first")]
-    return lines + [_event_line(event, page) for event in reversed(story.events)]
+    lines += [page.rule("story, newest first")]
+    return lines + [_event_line(event, page, names_job=True) for event in reversed(story.events) if event.kind != "job"]

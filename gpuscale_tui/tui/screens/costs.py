@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from textual.widget import Widget
 
+from gpuscale_tui.model.jobs import parse_label
 from gpuscale_tui.store import queries
 from gpuscale_tui.store.books import DAY_MS, day_start, month_start
 from gpuscale_tui.store.views import CostKey, Costs
 from gpuscale_tui.tui.format import clean, meter, share, usd
 from gpuscale_tui.tui.look import Line, Look, Span
-from gpuscale_tui.tui.reader import Wish
+from gpuscale_tui.tui.reader import Moment, Wish
 from gpuscale_tui.tui.screens.base import BaseScreen, bindings_for
 from gpuscale_tui.tui.widgets.columns import Column
 from gpuscale_tui.tui.widgets.page_view import PageView
@@ -23,6 +25,9 @@ from gpuscale_tui.tui.widgets.title import Title
 Period = Literal["today", "7 days", "this month", "all time"]
 PERIODS: tuple[Period, ...] = get_args(Period)
 KEYS: tuple[CostKey, ...] = get_args(CostKey)
+NAMED = 200
+"""Rows whose jobs' names are looked up."""
+
 KINDS = (
     ("productive", "good", "a job ran"),
     ("setup", "accent", "machines booted"),
@@ -40,6 +45,7 @@ class CostLine:
     id: str
     cost: int
     whole: int
+    name: str = ""
 
 
 def since_of(period: Period, now: int) -> int | None:
@@ -53,14 +59,41 @@ def _bar(row: CostLine, look: Look, _now: int) -> Span:
 
 
 COLUMNS: tuple[Column[CostLine], ...] = (
-    Column("", "", 20, lambda row, look, _now: (clean(row.id, ascii_only=look.glyphs.ascii), "text"), grow=1, most=48),
+    Column(
+        "",
+        "",
+        20,
+        lambda row, look, _now: (clean(f"{row.id} {row.name}".strip(), ascii_only=look.glyphs.ascii), "text"),
+        grow=1,
+        most=48,
+    ),
     Column("", "COST", 10, lambda row, _look, _now: (usd(row.cost), "strong"), right=True),
     Column("", "PART", 6, lambda row, _look, _now: (share(row.cost, row.whole), "muted"), right=True),
     Column("", "", 24, _bar, drop=2),
 )
 
 
-class CostsScreen(BaseScreen[Costs]):
+@dataclass(frozen=True, slots=True)
+class Books:
+    """The costs, and the names of the jobs among their rows."""
+
+    costs: Costs
+    names: dict[str, str]
+
+
+def read_books(connection: sqlite3.Connection, moment: Moment, by: CostKey, period: Period) -> Books:
+    """The books of a time by a key; the dearest jobs with their names."""
+    costs = queries.costs(connection, by, since_of(period, moment.now))
+    names: dict[str, str] = {}
+    for row in costs.rows[:NAMED] if by == "job" else ():
+        number = parse_label(row.key, "j")
+        job = queries.job_row(connection, number, engine_alive=moment.engine_alive) if number is not None else None
+        if job is not None:
+            names[row.key] = job.name
+    return Books(costs, names)
+
+
+class CostsScreen(BaseScreen[Books]):
     """The kinds of time that were paid for, and who or what it was spent on."""
 
     NAME = "costs"
@@ -87,17 +120,17 @@ class CostsScreen(BaseScreen[Costs]):
     def wish(self) -> Wish:
         """The books of a time by a key."""
         by, period = self._by, self._period
-        return Wish(
-            self, (by, period), lambda connection, moment: queries.costs(connection, by, since_of(period, moment.now))
-        )
+        return Wish(self, (by, period), lambda connection, moment: read_books(connection, moment, by, period))
 
-    def feed(self, content: Costs, output: object, now: int) -> None:  # noqa: ARG002 - this screen reads no output
+    def feed(self, content: Books, output: object, now: int) -> None:  # noqa: ARG002 - this screen reads no output
         """Show the books."""
-        look = self.gpuscale.look
+        look, costs = self.gpuscale.look, content.costs
         self.heading.tell([("costs ", "title"), (f"{self._period}", "strong"), (f", by {self._by}", "text")],
-                          [(usd(content.total), "strong"), (" in all", "muted")])  # fmt: skip
-        self.kinds.write(lambda width: kind_lines(content, look, width), now)
-        rows = [CostLine(row.key, row.cost, content.total) for row in content.rows if row.cost]
+                          [(usd(costs.total), "strong"), (" in all", "muted")])  # fmt: skip
+        self.kinds.write(lambda width: kind_lines(costs, look, width), now)
+        rows = [
+            CostLine(row.key, row.cost, costs.total, content.names.get(row.key, "")) for row in costs.rows if row.cost
+        ]
         self.table.put(len(rows), 0, rows, now)
 
     def do_costs_by(self) -> None:

@@ -121,22 +121,22 @@ class FormScreen(BaseScreen[Surroundings]):
         errors = {**self._checked.errors, **self._refused}
         focused = self.focused.about.name if isinstance(self.focused, Field) else ""
         self.labels.change([[(f" {each.label:<12} ", "title" if each.name == focused else "muted")] for each in FIELDS])
-        self.notes.change([self._note(each, errors, focused) for each in FIELDS])
+        self.notes.change([self._note(each, errors) for each in FIELDS])
         status = app.snapshot.status
         if status is not None:
             lines = preview(self._checked, self._around, status.spend, app.settings)
             self.meaning.change([[(" ", "text"), *line] for line in lines])
-        jobs = plural(self._checked.jobs, "job")
-        self.heading.tell([("new job", "title"), ("  kept when you leave it", "muted")], [(jobs, "strong")])
+        hint = next((each.hint for each in FIELDS if each.name == focused), "")
+        wrong = errors.get(focused, "") if focused in self._touched else ""
+        about = (f"  {app.look.glyphs.states['failed']} {wrong}", "bad") if wrong else (f"  {hint}", "muted")
+        self.heading.tell([("new job", "title"), about], [(plural(self._checked.jobs, "job"), "strong")])
 
-    def _note(self, each: FormField, errors: Mapping[str, str], focused: str) -> Line:
+    def _note(self, each: FormField, errors: Mapping[str, str]) -> Line:
         glyphs = self.gpuscale.look.glyphs
         if each.name in errors and (each.name in self._touched or self._refused):
             return [(f" {glyphs.states['failed']} ", "bad"), (errors[each.name], "bad")]
         if each.name in self._checked.notes:
             return [(f" {glyphs.warn} ", "warn"), (self._checked.notes[each.name], "warn")]
-        if each.name == focused:
-            return [("   ", "text"), (each.hint, "muted")]
         good = each.name not in errors and bool(self._texts[each.name])
         return [(f" {glyphs.states['done']}" if good else "", "good")]
 

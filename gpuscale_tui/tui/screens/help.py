@@ -18,15 +18,15 @@ from gpuscale_tui.tui.widgets.title import Title
 if TYPE_CHECKING:
     from gpuscale_tui.tui.app import GpuscaleApp
 
-KEYS = 18
-LABEL = 14
+KEYS = 16
+LABEL = 12
 
 
 def help_lines(screen: str, keymap: Mapping[str, str], width: int) -> list[Line]:
     """The page for a screen: its own actions by group, then those of other screens."""
     here = on_screen(screen)
     lines: list[Line] = []
-    for title, actions in (("here", here), ("on other screens", [a for a in ACTIONS if a not in here])):
+    for title, actions in (("on this screen", here), ("on other screens", [a for a in ACTIONS if a not in here])):
         lines += [[(f" {title.upper()}", "title")], []] if not lines else [[], [(f" {title.upper()}", "title")], []]
         groups = list(dict.fromkeys(action.group for action in actions))
         for group in sorted(groups, key=lambda name: name in {"Everywhere", "Moving"}):
@@ -42,7 +42,7 @@ def _action_lines(action: Action, keymap: Mapping[str, str], width: int) -> list
     keys = "  ".join(display_keys(action, keymap))
     room = width - KEYS - LABEL - 4
     beside = room >= 30
-    words = wrap(action.help, room if beside else width - KEYS - 4)
+    words = wrap(action.help.replace("`", ""), room if beside else width - KEYS - 4)
     label = f"{action.label:<{LABEL}} " if beside else ""
     first: Line = [(f"  {keys:<{KEYS}}", "key"), (label, "strong"), (words[0], "text")]
     indent = " " * (KEYS + 2 + len(label))

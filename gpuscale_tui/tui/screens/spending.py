@@ -77,7 +77,7 @@ def stop_lines(machines: tuple[WorkerRow, ...], look: Look, width: int, engine: 
                 (" starts the engine again, and it rents again if jobs wait.", "muted"),
             ],
         ]
-    waiting = "The engine saves checkpoints, gives back, and asks until each provider confirms."
+    waiting = "Checkpoints are saved; providers are asked until each confirms."
     if engine == "none":
         waiting = "No engine runs: press E to start one, which gives everything back that is not needed."
     asked = sum(1 for machine in machines if machine.release_asked)

@@ -100,7 +100,7 @@ def engine_words(status: Status, engine: EngineState, now: int, look: Look, leve
     if silent and heartbeat is not None:
         return [(f"{look.glyphs.warn} engine silent {span(now - heartbeat)}", "warn")]
     if engine.kind == "inside":
-        return [(f"{look.glyphs.states['running']} " + ("engine inside" if level < 2 else "inside"), "good")]
+        return [(f"{look.glyphs.states['running']} " + ("engine inside" if level == 0 else "inside"), "good")]
     if engine.kind == "attached":
         where = f"attached {engine.pid}" if engine.pid and level < 3 else "attached"
         return [(f"{look.glyphs.states['booting']} {where}", "good")]

@@ -28,7 +28,7 @@ class PageView(WindowView[Line]):
         self._rewrite()
 
     def _rewrite(self) -> None:
-        width = self.scrollable_content_region.width
+        width = self.size.width - 1  # the scroll bar may come or go with what is written
         if self._writer is None or width <= 0:
             return
         self._written_for = width

@@ -18,7 +18,7 @@ class Title(Bar):
 
     def tell(self, left: Line, right: Line = ()) -> None:
         """Show another title, cleaned already."""
-        self._left, self._right = left, right
+        self._left, self._right = left, [*right, (" ", "text")]
         self.repaint()
 
     def draw(self, width: int) -> Strip:

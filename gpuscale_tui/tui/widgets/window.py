@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class WindowView(ScrollView, Generic[T], can_focus=True):
+class WindowView(ScrollView, Generic[T], can_focus=True, inherit_bindings=False):
     """Lines `0 .. total-1` of which `window` says which to fetch, and `put` gives them.
 
     A subclass draws one line in `draw_item`, and `HEAD` fixed lines above in `draw_head`. Only lines that look

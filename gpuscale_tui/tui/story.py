@@ -140,7 +140,7 @@ def _attempts(story: JobStory, page: Page) -> list[Line]:
         lines.append(_attempt_line(attempt, story.workers.get(attempt.worker_id), page))
         events = [event for event in story.events if event.attempt == attempt.number and _tells(event)]
         lines += [_event_line(event, page, indent=True) for event in events[-EVENTS_OF_AN_ATTEMPT:][::-1]]
-    before = [event for event in story.events if event.attempt is None]
+    before = [event for event in story.events if event.attempt is None and event.kind != "worker"]
     return [*lines, *(_event_line(event, page) for event in before[::-1])]
 
 
@@ -165,8 +165,8 @@ def _attempt_line(attempt: Attempt, worker: Worker | None, page: Page) -> Line:
 
 
 def _tells(event: Event) -> bool:
-    """A job's own step says what the attempt's says already, unless it goes back to the queue."""
-    return event.kind in {"attempt", "request", "warning"} or (event.kind == "job" and event.to_state == "pending")
+    """What the job and the machine did is told by the attempt; that it ended stands in its own line."""
+    return event.kind in {"attempt", "request", "warning"} and (event.to_state != "ended" or bool(event.detail))
 
 
 def _event_line(event: Event, page: Page, *, indent: bool = False, names_job: bool = False) -> Line:

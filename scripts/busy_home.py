@@ -1,0 +1,279 @@
+"""A home in the middle of an afternoon's work: a sweep half done, machines in every state, one of them lost on the way.
+
+Made through the store's own commands at given times, so that the screen shows what the real engine would have written.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from gpuscale_tui.model.jobs import Attempt, JobSpec
+from gpuscale_tui.model.machines import Endpoint
+from gpuscale_tui.model.money import Terms
+from gpuscale_tui.model.offers import Offer
+from gpuscale_tui.model.states import AttemptState, Cause, JobState
+from gpuscale_tui.model.sweep import expand, parse_sweep
+from gpuscale_tui.store import engines, jobs, logs, market, snapshots, spans, workers
+from gpuscale_tui.store.database import Database
+from gpuscale_tui.store.engines import Limits
+from gpuscale_tui.store.home import Home
+from gpuscale_tui.store.workers import Adoption, Intent
+
+NOW = int(datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC).timestamp() * 1000)
+MINUTE = 60_000
+CAP = 4_000_000
+IMAGE = "pytorch/pytorch:2.4.0-cuda12.1-cudnn9-runtime"
+SECOND = 1_000
+
+
+def ago(minutes: float) -> int:
+    """UTC ms of so many minutes before NOW."""
+    return NOW - round(minutes * MINUTE)
+
+
+@dataclass
+class Writer:
+    """Writes the afternoon, one command after the other, at the times given."""
+
+    home: Home
+    db: Database
+    epoch: int = 0
+    running: dict[int, Attempt] = field(default_factory=dict)
+
+    def offer(self, server: str, gpu: str, price: float, count: int = 1) -> Offer:
+        """A machine of the market; `price` is dollars an hour."""
+        return Offer(
+            provider="clore", server_id=server, gpu_type=gpu, gpu_count=count, terms=Terms(round(price * 1e6)),
+            reliability=0.97, country="DE",
+        )  # fmt: skip
+
+    def rent(self, spec: JobSpec, offer: Offer, minutes: float, why: str) -> int:
+        """Write an intent; the worker is `ordering`."""
+        intent = Intent(f"t{minutes}-{offer.server_id}", offer, spec.need, why, frozenset(), 20_000_000, 20)
+        worker = self.db.write(workers.write_intent, intent, now=ago(minutes), epoch=self.epoch)
+        assert not isinstance(worker, workers.CapReached), worker
+        return worker.id
+
+    def boot(self, worker: int, order: str, minutes: float) -> None:
+        """The order exists."""
+        place = Adoption(order, ago(minutes), Endpoint(f"n{order[-2:]}.clore.example", 4000 + worker))
+        self.db.write(workers.adopt, worker, place, now=ago(minutes), epoch=self.epoch)
+
+    def ready(self, worker: int, minutes: float) -> None:
+        """SSH answers."""
+        self.db.write(workers.became_ready, worker, "ssh-ed25519 AAAA", now=ago(minutes), epoch=self.epoch)
+
+    def start(self, job: int, worker: int, minutes: float) -> None:
+        """A job begins to run."""
+        attempt = self.db.write(jobs.place, job, worker, now=ago(minutes), epoch=self.epoch)
+        assert attempt is not None
+        for state, later in ((AttemptState.STAGING, 0.05), (AttemptState.RUNNING, 0.2)):
+            attempt = self.db.write(jobs.advance_attempt, attempt, state, now=ago(minutes - later), epoch=self.epoch)
+        self.running[job] = attempt
+
+    def save(self, job: int, number: int, minutes: float, size: int = 48_234_112) -> None:
+        """A snapshot was fetched."""
+        attempt = self.running[job].number
+        self.db.write(
+            snapshots.record_snapshot, job, number, attempt, 3, size, now=ago(minutes), epoch=self.epoch
+        )  # fmt: skip
+
+    def end(
+        self, job: int, minutes: float, cause: Cause, state: JobState, code: int | None = 0, error: str = ""
+    ) -> None:
+        """A job's attempt ends."""
+        ending = jobs.Ending(cause, state, code, error or None)
+        self.db.write(jobs.end_attempt, self.running.pop(job), ending, now=ago(minutes), epoch=self.epoch)
+
+    def book(self, worker: int, held_minutes: float, price: float, minutes: float = 0) -> None:
+        """What a machine has cost."""
+        total = round(price * 1e6 * held_minutes / 60)
+        self.db.write(spans.book, worker, total, ago(minutes), billed=False)
+
+
+def specs() -> list[JobSpec]:
+    """What was submitted: a sweep, some single jobs, seeds that wait."""
+    sweep = JobSpec(
+        image=IMAGE, command="python train.py --lr {lr} --batch {batch} --out $CHECKPOINT_DIR", name="charlm",
+        gpu_type="RTX 4090", max_price=480_000, priority=4, project="charlm", max_runtime_sec=7200,
+        workdir="/home/ada/charlm", env={"WANDB_MODE": "offline"}, user="ada",
+    )  # fmt: skip
+    ablation = JobSpec(
+        image=IMAGE, command="python ablate.py --seed {seed}", name="ablation", gpu_type="RTX 4090",
+        max_price=480_000, priority=6, project="charlm", user="ada",
+    )  # fmt: skip
+    single = [
+        ("resnet50 mixed precision", "RTX 3090", 1, 5, "vision"),
+        ("whisper-small finetune de", "RTX 4090", 1, 3, "speech"),
+        ("tokenizer", None, 1, 5, "charlm"),
+        ("gpt2-medium from scratch", "A100", 2, 7, "charlm"),
+        ("eval on held-out set", "RTX 3090", 1, 2, "charlm"),
+    ]
+    alone = [
+        JobSpec(image=IMAGE, command=f"python {name.split()[0]}.py", name=name, gpu_type=gpu, gpu_count=count,
+                priority=priority, project=project, user="ada", max_price=900_000 if gpu == "A100" else None)
+        for name, gpu, count, priority, project in single
+    ]  # fmt: skip
+    return [
+        *expand(sweep, parse_sweep("lr=1e-3,5e-4,2e-4 batch=16,32,64")), *alone,
+        *expand(ablation, parse_sweep("seed=1..8")),
+    ]  # fmt: skip
+
+
+def make(path: Path, *, quiet: bool = False) -> Home:
+    """Make the home; `quiet` leaves out the engine's row, as if none had ever run."""
+    home = Home(path)
+    home.ensure()
+    with Database(home.database) as db:
+        writer = Writer(home, db)
+        wanted = specs()
+        if not quiet:
+            writer.epoch = db.write(engines.begin_epoch, 4121, "screen", Limits(CAP, 8), ago(96))
+        db.write(jobs.insert, wanted, ago(94))
+        _afternoon(writer, wanted)
+        _market(writer)
+        db.write(engines.heartbeat, NOW - 2 * SECOND, "watching 7 machines")
+    _logs(home)
+    return home
+
+
+def _afternoon(w: Writer, wanted: list[JobSpec]) -> None:
+    lr, vision, speech = wanted[0], wanted[9], wanted[10]
+    queue = "9 jobs wait for an RTX 4090 and none is on its way"
+    w1 = w.rent(lr, w.offer("10442", "RTX 4090", 0.41), 93.5, queue)
+    w2 = w.rent(lr, w.offer("20917", "RTX 4090", 0.38), 93, "8 jobs wait for an RTX 4090, 1 is on its way")
+    w.boot(w1, "771203", 93.2)
+    w.boot(w2, "771207", 92.8)
+    w.ready(w1, 91)
+    w.start(1, w1, 90.9)
+    w.ready(w2, 90.5)
+    w.start(2, w2, 90.4)
+    w.save(1, 1, 75)
+    w.save(2, 1, 74)
+    w.end(1, 62, Cause.FINISHED, JobState.DONE)
+    w.start(3, w1, 61.9)
+    w.save(2, 2, 60)
+    w3 = w.rent(vision, w.offer("31377", "RTX 3090", 0.19), 60, "1 job waits for an RTX 3090")
+    w.boot(w3, "771311", 59.6)
+    w.ready(w3, 58)
+    w.start(10, w3, 57.9)
+    w.end(2, 57, Cause.PREEMPTED, JobState.PENDING, None, "the host took the machine away")
+    w.db.write(workers.confirm_gone, w2, "the host took it away", cause=Cause.PREEMPTED, now=ago(56.8), epoch=w.epoch)
+    w.book(w2, 36, 0.38, 56.8)
+    w.end(10, 50, Cause.USER_ERROR, JobState.FAILED, 1, "exit code 1: RuntimeError: CUDA out of memory")
+    w.start(14, w3, 49.9)
+    w4 = w.rent(lr, w.offer("40118", "RTX 4090", 0.44), 49, "a machine was lost: 7 jobs wait for an RTX 4090")
+    w.boot(w4, "771340", 48.7)
+    w.ready(w4, 46)
+    resumed = w.db.write(jobs.place, 2, w4, now=ago(45.9), epoch=w.epoch)
+    assert resumed is not None
+    w.db.write(jobs.record_resume, resumed, 2, now=ago(45.85), epoch=w.epoch)
+    for state, minutes in ((AttemptState.STAGING, 45.8), (AttemptState.RUNNING, 45.6)):
+        resumed = w.db.write(jobs.advance_attempt, resumed, state, now=ago(minutes), epoch=w.epoch)
+    w.running[2] = resumed
+    w5 = w.rent(speech, w.offer("51920", "RTX 4090", 0.46), 45, "6 jobs wait for an RTX 4090, none is on its way")
+    w.boot(w5, "771352", 44.6)
+    w.ready(w5, 42)
+    w.start(11, w5, 41.9)
+    w.end(3, 33, Cause.FINISHED, JobState.DONE)
+    w.start(4, w1, 32.9)
+    w.end(14, 31, Cause.FINISHED, JobState.DONE)
+    w.save(2, 3, 30)
+    w.save(11, 1, 28, 483_120_331)
+    w.db.write(workers.begin_release, w3, "idle for 120 s and no job needs an RTX 3090", now=ago(28.9), epoch=w.epoch)
+    w.db.write(workers.confirm_gone, w3, "absent from two listings", cause=None, now=ago(28), epoch=w.epoch)
+    w.book(w3, 31.6, 0.19, 28)
+    w.end(2, 17, Cause.FINISHED, JobState.DONE)
+    w.start(5, w4, 16.9)
+    w.save(4, 1, 14)
+    w.save(5, 1, 4)
+    w.save(11, 2, 3, 483_120_331)
+    w.db.write(jobs.request_cancel, [22], ago(12), "ada")
+    w6 = w.rent(lr, w.offer("60233", "RTX 4090", 0.39), 11, "12 jobs wait, 3 or more rent one more")
+    w.boot(w6, "771398", 10.7)
+    w.ready(w6, 8)
+    w.start(6, w6, 7.9)
+    w7 = w.rent(lr, w.offer("70551", "RTX 4090", 0.42), 2.2, "11 jobs wait, 3 or more rent one more")
+    w.boot(w7, "771420", 1.8)
+    w.rent(lr, w.offer("82004", "RTX 4090", 0.45), 0.3, "10 jobs wait, 3 or more rent one more")
+    _settle(w, {w1: (93.2, 0.41), w4: (48.7, 0.44), w5: (44.6, 0.46), w6: (10.7, 0.39), w7: (1.8, 0.42)})
+
+
+def _settle(w: Writer, held: dict[int, tuple[float, float]]) -> None:
+    for worker, (minutes, price) in held.items():
+        w.book(worker, minutes, price)
+        w.db.write(workers.contacted, worker, NOW - 3 * SECOND)
+    w.db.write(workers.explain, [(7, "boots since 108 s; such machines took 2 to 4 minutes so far")])
+    waiting = {job.spec.need.key: job.spec.need for job in w.db.read(jobs.pending)}
+    reasons = {}
+    for key, need in waiting.items():
+        if need.gpu_type == "A100":
+            words = "no offer: the cheapest machine with 2 A100 costs $2.94/h, $1.14/h over its limit of $0.90 each"
+        elif need.gpu_type is None:
+            words = "next in line: w7 takes it as soon as it has booted"
+        else:
+            words = "$2.57/h of the cap of $4.00/h are committed; 2 machines for this group are on their way"
+        reasons[key] = ("wait", words)
+    w.db.write(engines.explain_groups, reasons, NOW - 4 * SECOND)
+
+
+def _market(w: Writer) -> None:
+    dice = random.Random(7)  # noqa: S311 - a picture, not a secret
+    kinds = (("RTX 4090", 0.38), ("RTX 4090", 0.44), ("RTX 3090", 0.18), ("A100", 1.47), ("RTX 4080", 0.29))
+    judged = []
+    for number in range(28):
+        gpu, base = kinds[number % len(kinds)]
+        count = 2 if gpu == "A100" else dice.choice((1, 1, 1, 2))
+        price = base * count * dice.uniform(0.92, 1.35)
+        found = Offer(
+            provider="clore", server_id=str(dice.randint(10_000, 99_999)), gpu_type=gpu, gpu_count=count,
+            terms=Terms(round(price * 1e6)), reliability=round(dice.uniform(0.74, 0.999), 3),
+            country=dice.choice(("DE", "FI", "US", "NL", "PL", "CA")),
+        )  # fmt: skip
+        judged.append((found, _verdict(found)))
+    for gpu in dict.fromkeys(kind for kind, _ in kinds):
+        w.db.write(market.replace, "clore", gpu, [pair for pair in judged if pair[0].gpu_type == gpu], ago(0.4))
+
+
+def _verdict(offer: Offer) -> str:
+    if (offer.reliability or 0) < 0.8:
+        return "reliability below 0.8"
+    limit = 900_000 if offer.gpu_type == "A100" else 480_000
+    return f"over the price limit of ${limit / 1e6:.2f}/h per GPU" if offer.rate_per_gpu > limit else ""
+
+
+def _logs(home: Home) -> None:
+    connection = logs.connect_logs(home.logs)
+    try:
+        for job, attempt, steps in (
+            (1, 1, 400),
+            (2, 1, 220),
+            (2, 2, 310),
+            (4, 1, 420),
+            (5, 1, 190),
+            (6, 1, 64),
+            (11, 1, 240),
+        ):
+            logs.append(connection, job, attempt, 0, training(job, attempt, steps).encode())
+        out_of_memory = "Traceback (most recent call last):\n  File \"resnet50.py\", line 88, in <module>\n" \
+            "    main()\nRuntimeError: CUDA out of memory. Tried to allocate 2.50 GiB\n"  # fmt: skip
+        logs.append(connection, 10, 1, 0, (training(10, 1, 40) + out_of_memory).encode())
+    finally:
+        connection.close()
+
+
+def training(job: int, attempt: int, steps: int) -> str:
+    """What a training script prints."""
+    dice = random.Random(job)  # noqa: S311 - a picture, not a secret
+    first = 0 if attempt == 1 else 220
+    lines = [f"charlm: 4.8M parameters, device cuda:0, {'fresh start' if not first else 'resumed at step 2200'}"]
+    for step in range(first + 1, first + steps + 1):
+        loss = 1.35 + 2.9 / (1 + step / 22) + dice.uniform(-0.03, 0.03)
+        speed = dice.uniform(41.2, 43.9)
+        lines.append(f"epoch {step // 100 + 1:>2}  step {step * 10:>6}  loss {loss:.4f}  {speed:.1f} it/s  lr 5.00e-04")
+        if step % 100 == 0:
+            lines.append(f"saved checkpoint step_{step * 10}.pt (48.2 MB), validation loss {loss + 0.07:.4f}")
+    return "\n".join(lines) + "\n"

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gpuscale_tui.model.states import Cause, OrderOutcome, WorkerState
+from gpuscale_tui.model.states import Cause, JobState, OrderOutcome, WorkerState
 from gpuscale_tui.model.workers import Worker
 from gpuscale_tui.store import engines, jobs, workers
 from gpuscale_tui.store.database import StaleEngine, connect, transact
@@ -68,7 +68,7 @@ def test_a_queue_is_shared_out_without_loss_or_repetition(bench: Bench) -> None:
             attempt = transact(connection, None, jobs.place, job_id, idle[number], now=T0, epoch=None)
             if attempt is not None:
                 taken.append(job_id)
-                ending = jobs.Ending(Cause.FINISHED, jobs.JobState.DONE)
+                ending = jobs.Ending(Cause.FINISHED, JobState.DONE)
                 assert transact(connection, None, jobs.end_attempt, attempt, ending, now=T0, epoch=None)
         return taken
 

@@ -172,8 +172,8 @@ def test_live_workers_come_first_then_the_latest_that_are_gone(bench: Bench) -> 
 def test_status_counts_and_adds_up(bench: Bench) -> None:
     for state in WorkerState:
         bench.worker_in(state)
-    for state in (JobState.PENDING, JobState.DONE):
-        bench.job_in(state)
+    for wanted in (JobState.PENDING, JobState.DONE):
+        bench.job_in(wanted)
     status = bench.read(queries.status, T0, 7)
     assert status.jobs == {"pending": 1, "running": 1, "done": 1, "failed": 0, "cancelled": 0}
     assert status.workers == {

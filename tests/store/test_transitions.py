@@ -164,8 +164,8 @@ def test_events_alone_tell_every_state(bench: Bench) -> None:
     """The log is complete: following it from the first event gives what the tables say."""
     for state in WorkerState:
         bench.worker_in(state)
-    for state in JobState:
-        bench.job_in(state)
+    for wanted in JobState:
+        bench.job_in(wanted)
     attempt = bench.advance(bench.placed(), *STAGES[1:])
     bench.end(attempt, Cause.HOST_FAULT, JobState.PENDING)
     bench.write(workers.begin_release, attempt.worker_id, "enough", **bench.by)
@@ -177,9 +177,9 @@ def test_events_alone_tell_every_state(bench: Bench) -> None:
         if event.kind in {"job", "worker"}:
             assert told.get(key) == event.from_state, event
             told[key] = event.to_state
-    rows = [("job", row) for row in bench.read(queries.job_rows)]
-    rows += [("worker", row) for row in bench.read(queries.worker_rows, ended=True)]
-    assert told == {(kind, row.id): row.state for kind, row in rows}
+    stored = {("job", row.id): row.state for row in bench.read(queries.job_rows)}
+    stored |= {("worker", row.id): row.state for row in bench.read(queries.worker_rows, ended=True)}
+    assert told == stored
 
 
 def test_events_carry_epoch_cause_and_detail(bench: Bench) -> None:

@@ -16,6 +16,8 @@ CONTROL_LINES = 1_000
 NOISE_BYTES = 64 * 1024
 """What a machine may print beside the protocol (login shell chatter, warnings) before the channel is given up."""
 BUFFER_BYTES = 1024 * 1024
+STALL_SEC = 60
+EXCERPT_BYTES = 500
 
 
 class Channel(asyncssh.SSHClientSession[bytes]):
@@ -104,14 +106,22 @@ class Channel(asyncssh.SSHClientSession[bytes]):
         """True when the far side is done and everything that it sent was taken."""
         return self.closed and not self._data and not self.controls
 
+    def excerpt(self) -> str:
+        """What the far side said on stderr beside the protocol, cut short, for a message. Untrusted."""
+        return bytes(self.noise[:EXCERPT_BYTES]).decode("utf-8", "replace").strip()
+
     def write(self, data: bytes) -> None:
         """Send to stdin without waiting; for small things. A channel that is gone swallows it."""
         if self._chan is not None and not self.closed and not self._chan.is_closing():
             self._chan.write(data)
 
     async def feed(self, data: bytes) -> None:
-        """Send to stdin and wait while the far side is slow. Raises Unreachable when the channel is gone."""
-        await self._writable.wait()
+        """Send to stdin and wait while the far side is slow. Raises Unreachable when it is gone or takes nothing."""
+        try:
+            async with asyncio.timeout(STALL_SEC):
+                await self._writable.wait()
+        except TimeoutError as error:
+            raise Unreachable(f"{self.where}: took no data for {STALL_SEC} s; connect again") from error
         if self.closed:
             raise Unreachable(f"{self.where}: the connection was lost while data was sent; connect again")
         self.write(data)
@@ -127,6 +137,8 @@ class Channel(asyncssh.SSHClientSession[bytes]):
             self._data.clear()
             self._trouble = self._trouble or RemoteError(f"{self.where}: the channel was closed by us")
             self._chan.abort()
+            self.closed = True  # a far side that answers no more must keep nobody waiting
+            self._writable.set()
 
     # Parts.
 

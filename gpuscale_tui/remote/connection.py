@@ -94,19 +94,25 @@ class Machine:
         Raises Unreachable when it did not end within `timeout_sec` or the connection broke; RemoteError when it
         printed more than `max_output` bytes on either output. A non-zero status is the caller's to judge.
         """
+        command = self.command(f"echo gpuscale:begin\ncd || exit\n{script}")
+        return await self.run_command(command, stdin=stdin, timeout_sec=timeout_sec, label=label, max_output=max_output)
+
+    async def run_command(
+        self, command: str, *, stdin: bytes, timeout_sec: float, label: str, max_output: int = RUN_OUTPUT_BYTES
+    ) -> Completed:
+        """The same for a text made by `command`, whose script begins with the line that marks our output."""
         try:
             async with asyncio.timeout(timeout_sec):
-                return await self._run(script, stdin, max_output)
+                return await self._run(command, stdin, max_output)
         except TimeoutError as error:
             raise Unreachable(f"{self.where}: {label} gave no end within {timeout_sec:g} s; try again") from error
         except Unreachable as error:
             raise Unreachable(f"{error} ({label})") from error
 
-    async def _run(self, script: str, stdin: bytes, max_output: int) -> Completed:
+    async def _run(self, command: str, stdin: bytes, max_output: int) -> Completed:
         changed = asyncio.Event()
         parts: list[bytes] = []
         size = 0
-        command = self.command(f"echo gpuscale:begin\ncd || exit\n{script}")
         async with self.channel(command, changed, noise_limit=max_output) as channel:
             for start in range(0, len(stdin), UPLOAD_CHUNK):
                 await channel.feed(stdin[start : start + UPLOAD_CHUNK])

@@ -9,8 +9,8 @@ import asyncssh
 import pytest
 
 from gpuscale_tui.model.machines import Endpoint
-from gpuscale_tui.remote import attempts, channel
-from gpuscale_tui.remote.attempts import AttemptRef, attach, execute, remove, status, stop
+from gpuscale_tui.remote import channel, protocol
+from gpuscale_tui.remote.attempts import AttemptRef, Sink, attach, execute, remove, status, stop
 from gpuscale_tui.remote.connection import Machine, connect
 from gpuscale_tui.remote.errors import RemoteError, Unreachable
 from gpuscale_tui.remote.keys import ensure_client_key
@@ -159,7 +159,7 @@ async def test_more_bytes_than_the_size_are_not_delivered(client_key: Path, host
     assert len(log.data) < 64 * 1024 * 1024
 
 
-def _limited(log: Log) -> attempts.Sink:
+def _limited(log: Log) -> Sink:
     async def sink(data: bytes) -> None:
         await log(data)
         if len(log.data) > 4 * 1024 * 1024:
@@ -169,7 +169,7 @@ def _limited(log: Log) -> attempts.Sink:
 
 
 async def test_silence_is_bounded(client_key: Path, host_key: asyncssh.SSHKey, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attempts, "ANSWER_SEC", 0.2)
+    monkeypatch.setattr(protocol, "ANSWER_SEC", 0.2)
     for said in (b"", b"gs:started\n", b"gs:exit 0 0 0\n", b"gs:running\n"):
         async with lying(Liar(stderr=said, status=None), client_key, host_key) as machine, asyncio.timeout(20):
             with pytest.raises(Unreachable):

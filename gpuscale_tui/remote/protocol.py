@@ -1,0 +1,161 @@
+"""The words of the run protocol, and the machine's answers read as such; nothing else of them is believed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from enum import Enum
+
+from gpuscale_tui.remote.connection import Machine
+from gpuscale_tui.remote.errors import RemoteCommandFailed, RemoteError, Unreachable
+
+BASE = re.compile(r"(?:[A-Za-z0-9._][A-Za-z0-9._-]{0,63}/){0,3}[A-Za-z0-9._][A-Za-z0-9._-]{0,63}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NUMBER = re.compile(r"[0-9]{1,18}")
+ANSWER_SEC = 30
+"""How long the machine may take to answer one question."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRef:
+    """Where an attempt lives on its machine: `name` in `base`, a directory relative to the remote home."""
+
+    base: str
+    name: str
+
+    def __post_init__(self) -> None:
+        parts = self.base.split("/")
+        if not BASE.fullmatch(self.base) or any(part.strip(".") == "" for part in parts):
+            raise ValueError(f"base {self.base!r}: up to four names of letters, digits, . _ - with / between them")
+        if not NAME.fullmatch(self.name):
+            raise ValueError(f"attempt name {self.name!r}: up to 64 letters, digits, . _ -; not . _ - first")
+
+    @property
+    def directory(self) -> str:
+        """The attempt's directory, relative to the remote home; `work` and `checkpoints` are in it."""
+        return f"{self.base}/{self.name}"
+
+    def line(self, *more: int) -> bytes:
+        """The first stdin line of a script."""
+        return " ".join((self.base, self.name, *(str(number) for number in more))).encode("ascii") + b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How the command ended.
+
+    `code` is its exit code, 128 + N after signal N. `timed_out`: the runtime limit ended it. `stopped`: someone had
+    asked for its end by `stop`. `output_size` counts the bytes that it wrote, all of which were delivered.
+    """
+
+    code: int
+    timed_out: bool
+    output_size: int
+    stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExitRecord:
+    """The exit record as the machine tells it."""
+
+    code: int
+    timed_out: bool
+    stopped: bool
+
+    def exit(self, output_size: int) -> Exit:
+        return Exit(self.code, self.timed_out, output_size, self.stopped)
+
+
+class AttemptState(Enum):
+    """Where an attempt stands on its machine."""
+
+    NOT_STARTED = "none"
+    RUNNING = "running"
+    EXITED = "exited"
+    VANISHED = "vanished"
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStatus:
+    """What the machine says of an attempt. `exit` is there when it has exited; `output_size` is the size so far."""
+
+    state: AttemptState
+    output_size: int
+    exit: Exit | None = None
+
+
+async def ask(
+    machine: Machine, script: str, stdin: bytes, label: str, *, timeout_sec: float = ANSWER_SEC
+) -> list[tuple[str, ...]]:
+    """Run one of our scripts to its end; its control lines. Raises RemoteCommandFailed for a non-zero status."""
+    changed = asyncio.Event()
+    controls: list[tuple[str, ...]] = []
+    try:
+        async with asyncio.timeout(timeout_sec), machine.channel(machine.command(script), changed) as channel:
+            channel.write(stdin)
+            channel.write_eof()
+            while not channel.drained:
+                changed.clear()
+                channel.take()
+                while (words := channel.take_control()) is not None:
+                    controls = [*controls[-99:], words]
+                if not channel.drained:
+                    await changed.wait()
+            channel.take()
+            status, said = channel.exit_status, channel.excerpt()
+    except TimeoutError as error:
+        raise Unreachable(f"{machine.where}: {label} gave no answer within {timeout_sec:g} s; try again") from error
+    if status is None:
+        raise Unreachable(f"{machine.where}: the connection was lost while {label}; connect again")
+    if status != 0 and ("stuck",) not in controls:
+        raise failed(machine, label, status, said)
+    return controls
+
+
+def failed(machine: Machine, label: str, status: int, said: str) -> RemoteCommandFailed:
+    return RemoteCommandFailed(machine.where, label, status, said.strip())
+
+
+@contextlib.asynccontextmanager
+async def answer_bound(machine: Machine) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(ANSWER_SEC):
+            yield
+    except TimeoutError as error:
+        raise Unreachable(f"{machine.where}: silent for {ANSWER_SEC} s; connect again") from error
+
+
+def find_state(machine: Machine, controls: list[tuple[str, ...]]) -> AttemptStatus:
+    for words in reversed(controls):
+        if words[:1] == ("state",):
+            return state_of(machine, words)
+    raise RemoteError(f"{machine.where}: the machine did not answer as our script does; is it really a POSIX shell?")
+
+
+def state_of(machine: Machine, words: tuple[str, ...]) -> AttemptStatus:
+    """`state VERDICT CODE TIMED STOPPED SIZE` as a status. Raises RemoteError for anything else."""
+    try:
+        _, verdict, code, timed, stopped, size_text = words
+        state = AttemptState(verdict)
+    except ValueError as error:
+        raise RemoteError(f"{machine.where}: not an answer of ours: {words!r:.200}") from error
+    size = _number(machine, size_text)
+    if state is not AttemptState.EXITED:
+        return AttemptStatus(state, size)
+    return AttemptStatus(state, size, exit_record(machine, code, timed, stopped).exit(size))
+
+
+def exit_record(machine: Machine, code: str, timed: str, stopped: str) -> ExitRecord:
+    number = _number(machine, code)
+    if number > 255 or timed not in {"0", "1"} or stopped not in {"0", "1"}:
+        raise RemoteError(f"{machine.where}: not an exit record of ours: {code[:20]!r} {timed[:20]!r} {stopped[:20]!r}")
+    return ExitRecord(number, timed == "1", stopped == "1")
+
+
+def _number(machine: Machine, text: str) -> int:
+    if not NUMBER.fullmatch(text):
+        raise RemoteError(f"{machine.where}: expected a number, got {text[:40]!r}")
+    return int(text)

@@ -1,0 +1,22 @@
+"""Files to and from a machine: what the engine calls, from the modules that do it."""
+
+from __future__ import annotations
+
+from gpuscale_tui.remote.download import get_files
+from gpuscale_tui.remote.listing import RemoteFile, RemoteListing, list_tree
+from gpuscale_tui.remote.untar import FetchedFile
+from gpuscale_tui.remote.upload import put_tree
+from gpuscale_tui.remote.workdir import Workdir, WorkdirError, WorkdirTooLarge, select_workdir
+
+__all__ = [
+    "FetchedFile",
+    "RemoteFile",
+    "RemoteListing",
+    "Workdir",
+    "WorkdirError",
+    "WorkdirTooLarge",
+    "get_files",
+    "list_tree",
+    "put_tree",
+    "select_workdir",
+]

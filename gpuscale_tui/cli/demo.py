@@ -42,10 +42,10 @@ STOP_SEC = 30.0
 @click.option("--autopilot", is_flag=True, help="Without the screen: tell what happens, and end when all is done.")
 @click.option("--keep", is_flag=True, help="Keep the home with database, logs and checkpoints, and say where it is.")
 def demo(autopilot: bool, keep: bool) -> int:
-    """Show everything on a pretend marketplace, without account or money.
+    """Show everything on a pretend marketplace.
 
-    Six real training jobs are rented machines for on this computer; one machine is lost on the way, and its job goes
-    on elsewhere. It takes some two minutes, and leaves nothing behind.
+    It needs neither account nor money. Machines are rented for six real training jobs, on this computer; one of them
+    is lost on the way, and its job goes on elsewhere. It takes some two minutes, and leaves nothing behind.
     """
     if not autopilot:
         check_terminal(os.environ)

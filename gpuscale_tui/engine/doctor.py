@@ -206,7 +206,10 @@ def _colours(name: str, environ: Mapping[str, str]) -> str:
 
 def check_engine(home: Home, now: int) -> Check:
     """Whether an engine runs and shows signs of life."""
-    pid = running_engine(home)
+    try:
+        pid = running_engine(home)
+    except OSError as error:
+        return Check("engine", "fail", f"{home.lock}: {error.strerror or error}", "see to the home first")
     if pid is None:
         return Check("engine", "ok", "none runs now")
     row = _ask(home, engines.engine)

@@ -58,6 +58,7 @@ class Cli:
         """Start a verb as a process of its own."""
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
         environ = {**os.environ, **self.environ, **options.pop("env", {})}
+        environ.pop("PYTHONUNBUFFERED", None)  # users have a buffer on stdout
         return subprocess.Popen([sys.executable, "-m", "gpuscale_tui", *arguments], env=environ, **options)
 
     def run(self, *arguments: str, **options: Any) -> tuple[int, bytes, bytes]:

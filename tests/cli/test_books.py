@@ -1,0 +1,76 @@
+"""`costs`, `market`, `checkpoints`."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from gpuscale_tui.store import market, snapshots, spans
+from tests.cli.conftest import Cli
+from tests.store.support import Bench, offer
+
+
+def test_costs_add_up_to_the_bill(cli: Cli, bench: Bench) -> None:
+    """Stable keys; dollars; the kinds and the rows each add up to the total."""
+    attempt = bench.placed(project="p")
+    bench.now += 3_600_000
+    bench.write(spans.book, attempt.worker_id, 1_234_567, bench.now, billed=True)
+    books = cli.json("costs")
+    assert list(books) == ["total", "productive", "setup", "idle", "rejected", "lost", "rows"]
+    assert books["total"] == pytest.approx(1.234567)
+    kinds = sum(books[kind] for kind in ("productive", "setup", "idle", "rejected", "lost"))
+    assert kinds == pytest.approx(books["total"])
+    assert sum(row["cost_usd"] for row in books["rows"]) == pytest.approx(books["total"])
+    assert books["rows"][0]["key"] == "p"
+    assert cli("costs", "--by", "worker").stdout.splitlines()[1].split("\t")[0] == "w1"
+
+
+def test_costs_of_nothing(cli: Cli, bench: Bench) -> None:
+    """Zeroes, and words."""
+    result = cli("costs")
+    assert result.exit_code == 0
+    assert "nothing was spent" in result.stderr
+
+
+TIMES = ["7d", "1h30m", "2026-01-31", "2026-01-31T12:00", "2026-01-31T12:00:00+02:00", "90000w"]
+
+
+@pytest.mark.parametrize("since", TIMES)
+def test_since(cli: Cli, bench: Bench, since: str) -> None:
+    """A duration that ends now, or a date."""
+    assert cli("costs", "--since", since).exit_code == 0
+
+
+@pytest.mark.parametrize("arguments", [["--since", "soon"], ["--since", "2999-01-01"], ["--since", "2026-13-01"],
+                                       ["--since", "-1d"], ["--by", "moon"]])  # fmt: skip
+def test_wrong_usage(cli: Cli, arguments: list[str]) -> None:
+    """Exit code 2, with what is allowed."""
+    result = cli("costs", *arguments)
+    assert result.exit_code == 2
+    assert arguments[1] in result.stderr or "moon" in result.stderr
+
+
+def test_the_market_as_last_read(cli: Cli, bench: Bench) -> None:
+    """Cheapest first; what would not be rented comes last, with the reason."""
+    read = [(offer(800_000, gpu_count=2), ""), (offer(300_000), "reliability below 0.8"), (offer(500_000), "")]
+    bench.write(market.replace, "clore", "RTX 4090", read, int(time.time() * 1000))
+    rows = cli.json("market", "--gpu", "rtx4090")
+    assert [(row["price_per_hour"], row["price_per_gpu"], row["verdict"]) for row in rows] == [
+        (0.8, 0.4, ""), (0.5, 0.5, ""), (0.3, 0.3, "reliability below 0.8"),
+    ]  # fmt: skip
+    assert cli.json("market", "--gpu", "H100") == []
+    assert "reliability below 0.8" in cli("market").stdout
+
+
+def test_checkpoints(cli: Cli, bench: Bench) -> None:
+    """Those that are kept, of one job or of all, newest first."""
+    bench.placed()
+    for number in (1, 2, 3):
+        bench.now += 1000
+        bench.write(snapshots.record_snapshot, 1, number, 1, 2, 1000 * number, **bench.by)
+    bench.write(snapshots.mark_pruned, 1, 1, **bench.by)
+    rows = cli.json("checkpoints")
+    assert [(row["job_id"], row["snapshot"], row["bytes"]) for row in rows] == [("j1", 3, 3000), ("j1", 2, 2000)]
+    assert json.dumps(cli.json("checkpoints", "j1")) == json.dumps(rows)

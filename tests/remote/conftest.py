@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, suppress
@@ -125,6 +126,15 @@ def shell_link(kind: str, place: Path) -> str:
     return str(link)
 
 
+def busybox_tools(place: Path) -> str:
+    """A directory with nothing but busybox's programs: the whole userland of a small container image."""
+    place.mkdir()
+    listed = subprocess.run([SHELLS["busybox"], "--list"], capture_output=True, text=True, check=True)
+    for name in listed.stdout.split():
+        (place / name).symlink_to(SHELLS["busybox"])
+    return str(place)
+
+
 @pytest.fixture(
     params=[pytest.param("openssh", marks=pytest.mark.openssh), "dash", "bash", "busybox"],
 )
@@ -162,6 +172,8 @@ class in_process:  # noqa: N801 - reads as a function
         home.mkdir()
         shell = shell_link(self._kind, self._tmp_path / "shell")
         server = ShellServer(shell, home)
+        if self._kind == "busybox":
+            server.path = busybox_tools(self._tmp_path / "tools")
         self._stack.callback(clear, home)
         self._stack.push_async_callback(server.finish)
         public = ensure_client_key(self._client_key)

@@ -92,7 +92,8 @@ class Action:
     """One thing that a user can do.
 
     `keys` are Textual's key names, set apart by commas. `footer` is the place in the footer, 0 for none, lower first.
-    `when` says why the action does not apply to a subject, or nothing.
+    `when` says why the action does not apply to a subject, or nothing. `at_once` actions are done before the next key
+    is looked at, so that letters typed fast after a move between fields go where they are meant.
     """
 
     id: str
@@ -104,6 +105,7 @@ class Action:
     footer: int = 0
     when: Callable[[Subject], str] = _always
     palette: bool = True
+    at_once: bool = False
 
     @property
     def method(self) -> str:
@@ -160,8 +162,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("log.left", "left", "left", "Back to the left.", ("logs",), "Logs"),
     Action("form.send", "ctrl+s", "submit", "Submit what the form says.", ("form",), "Form", footer=1, palette=False),
     Action("form.next", "tab,down,enter", "next field", "To the next field; Enter too.", ("form",), "Form", footer=2,
-           palette=False),
-    Action("form.previous", "shift+tab,up", "field before", "To the field before.", ("form",), "Form", palette=False),
+           palette=False, at_once=True),
+    Action("form.previous", "shift+tab,up", "field before", "To the field before.", ("form",), "Form", palette=False,
+           at_once=True),
     Action("form.complete", "right", "complete", "Take the completion that is shown dimly (at the end of the text).",
            ("form",), "Form", footer=3, palette=False),
     Action("form.clear", "ctrl+r", "clear", "Empty the form.", ("form",), "Form", footer=4, palette=False),

@@ -29,7 +29,10 @@ C = TypeVar("C")
 def bindings_for(name: str) -> list[BindingType]:
     """The bindings of one screen, from the table."""
     return [
-        Binding(action.keys, f"screen.do('{action.id}')", action.label, show=False, id=action.id, tooltip=action.help)
+        Binding(
+            action.keys, f"screen.do('{action.id}')", action.label, show=False, id=action.id, tooltip=action.help,
+            priority=action.at_once,
+        )  # fmt: skip
         for action in on_screen(name)
     ]
 

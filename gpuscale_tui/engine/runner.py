@@ -10,6 +10,7 @@ from gpuscale_tui.engine.attempt import AttemptRun, StopReason, note_failure, st
 from gpuscale_tui.engine.context import Context
 from gpuscale_tui.engine.links import Links
 from gpuscale_tui.engine.service import guarded
+from gpuscale_tui.model.errors import GpuscaleError
 from gpuscale_tui.model.jobs import Attempt
 from gpuscale_tui.model.states import Cause
 from gpuscale_tui.store import jobs, workers
@@ -69,7 +70,7 @@ class Runner:
         except StaleEngine:
             raise
         except Exception as error:
-            LOGGER.exception("%s failed", attempt.remote_name)
+            LOGGER.error("%s failed: %s", attempt.remote_name, error, exc_info=_trace(error))  # noqa: TRY400
             failures = self._failures[key] = self._failures.get(key, 0) + 1
             if failures == 1:
                 await note_failure(self._context, attempt, error)
@@ -94,3 +95,8 @@ class Runner:
             reason = stop_reason(cancelling.get(key[0]), fleet.get(live[key].worker_id)) if key in live else None
             if reason is not None:
                 running.run.ask_to_stop(reason)
+
+
+def _trace(error: Exception) -> Exception | None:
+    """An error made for users says all there is to say; any other needs its trace."""
+    return None if isinstance(error, GpuscaleError) else error

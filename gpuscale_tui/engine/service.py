@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from typing import Protocol
 
 from gpuscale_tui.engine.context import Context
+from gpuscale_tui.model.errors import GpuscaleError
 from gpuscale_tui.store.database import StaleEngine
 
 LOGGER = logging.getLogger("gpuscale.engine")
@@ -58,7 +59,8 @@ async def guarded(context: Context, name: str, work: Coroutine[None, None, None]
 
 async def _report(context: Context, name: str, error: Exception, failures: int) -> None:
     """Tell the log each time, the audit log the first time: a full disk must not be asked to store its own message."""
-    LOGGER.error("%s failed (%d in a row): %s", name, failures, error, exc_info=error)
+    trace = None if isinstance(error, GpuscaleError) else error  # an error made for users says all there is to say
+    LOGGER.error("%s failed (%d in a row): %s", name, failures, error, exc_info=trace)
     if failures > 1:
         return
     try:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import aiosqlite
 
 from gpuscale_tui.store import logs
-from gpuscale_tui.store.database import connect, in_snapshot, transact
+from gpuscale_tui.store.batches import Entry, settle
+from gpuscale_tui.store.database import connect, in_snapshot
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -76,6 +79,7 @@ class AsyncDatabase:
     def __init__(self, writer: Connection | None, reader: Connection) -> None:
         self._writer = writer
         self._reader = reader
+        self._waiting: deque[Entry[Any]] = deque()
         self.epoch: int | None = None
 
     @classmethod
@@ -104,17 +108,39 @@ class AsyncDatabase:
     async def write(
         self, command: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """Call a command in one transaction on the writing connection.
+        """Call a command in one transaction on the writing connection; it survives a loss of power once this returns.
 
-        Once begun it is carried through even when the caller is cancelled: an act is never without its record.
+        Commands that wait at the same time share a commit (`batches`). Once begun a command is carried through even
+        when the caller is cancelled: an act is never without its record.
         """
+        return await self._settle(True, partial(_call, command, args, kwargs))
+
+    async def note(
+        self, command: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """As `write`, but without waiting for the disk: safe from the end of the process, not from a loss of power.
+
+        For what the machines or the provider would tell again: stages of an attempt, sizes, contacts, heartbeats. The
+        next `write` makes it durable as well.
+        """
+        return await self._settle(False, partial(_call, command, args, kwargs))
+
+    async def _settle(self, durable: bool, command: Callable[[sqlite3.Connection], T]) -> T:
         if self._writer is None:
             raise RuntimeError("this store was opened for reading only")
-        return await asyncio.shield(self._writer.call(transact, self.epoch, command, *args, **kwargs))
+        entry = Entry(command, self.epoch, durable)
+        self._waiting.append(entry)
+        return await asyncio.shield(self._writer.call(settle, self._waiting, entry))
 
     async def data_version(self) -> int:
         """A number that changes when another connection has committed."""
         return await self._reader.call(_data_version)
+
+
+def _call(
+    command: Callable[..., T], args: tuple[Any, ...], kwargs: Mapping[str, Any], connection: sqlite3.Connection
+) -> T:
+    return command(connection, *args, **kwargs)
 
 
 def _data_version(connection: sqlite3.Connection) -> int:

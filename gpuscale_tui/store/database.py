@@ -17,7 +17,17 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 from gpuscale_tui.store.opening import Schema, StoreError, StoreFull, explained, open_file
 from gpuscale_tui.store.schema import MIGRATIONS
 
-__all__ = ["SCHEMA", "Database", "StaleEngine", "StoreError", "StoreFull", "connect", "in_snapshot", "transact"]
+__all__ = [
+    "SCHEMA",
+    "Database",
+    "StaleEngine",
+    "StoreError",
+    "StoreFull",
+    "check_epoch",
+    "connect",
+    "in_snapshot",
+    "transact",
+]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,8 +63,7 @@ def transact(
     """
     try:
         connection.execute("BEGIN IMMEDIATE")
-        if epoch is not None:
-            _check_epoch(connection, epoch)
+        check_epoch(connection, epoch)
         result = command(connection, *args, **kwargs)
         connection.execute("COMMIT")
     except BaseException as error:
@@ -89,7 +98,10 @@ def in_snapshot(
             connection.execute("ROLLBACK")
 
 
-def _check_epoch(connection: sqlite3.Connection, epoch: int) -> None:
+def check_epoch(connection: sqlite3.Connection, epoch: int | None) -> None:
+    """Raise StaleEngine unless this epoch is the current one; None is a user's command and passes."""
+    if epoch is None:
+        return
     row = connection.execute("SELECT epoch FROM engine").fetchone()
     if row is None or row[0] != epoch:
         raise StaleEngine("another engine has taken this home over; this one has stopped writing")

@@ -7,12 +7,13 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gpuscale_tui.store import engines, jobs, queries
 from gpuscale_tui.store.aio import AsyncDatabase, open_connection
-from gpuscale_tui.store.database import Database, StaleEngine, StoreError
+from gpuscale_tui.store.database import Database, StaleEngine, StoreError, StoreFull
 from tests.store.support import T0, spec
 
 LIMITS = engines.Limits(1, 1)
@@ -137,3 +138,101 @@ async def test_when_the_reader_cannot_be_opened_the_writer_is_closed(
         if not thread.name.startswith("asyncio_"):
             await asyncio.to_thread(thread.join, 30)
             assert not thread.is_alive()
+
+
+async def held_writer(db: AsyncDatabase) -> tuple[asyncio.Future[None], threading.Event]:
+    """Keep the writing thread busy until the event is set, so that what follows waits together."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(connection: sqlite3.Connection) -> None:
+        begun.set()
+        assert go_on.wait(30)
+
+    task = asyncio.ensure_future(db.write(wait))
+    await asyncio.to_thread(begun.wait, 30)
+    return task, go_on
+
+
+async def together(db: AsyncDatabase, *calls: Any) -> list[Any]:
+    """Let calls wait at the same time, then go; their results or errors."""
+    holding, go_on = await held_writer(db)
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    for _ in range(3):
+        await asyncio.sleep(0)
+    go_on.set()
+    await holding
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def fail(connection: sqlite3.Connection) -> None:
+    jobs.insert(connection, [spec(name="undone")], T0)
+    raise RuntimeError("mine alone")
+
+
+async def commits(db: AsyncDatabase, seen: list[str]) -> None:
+    """Note every statement of the writer from now on."""
+    await db.write(lambda connection: connection.set_trace_callback(seen.append))
+
+
+async def test_commands_that_wait_together_share_a_commit(db: AsyncDatabase) -> None:
+    seen: list[str] = []
+    await commits(db, seen)
+    seen.clear()
+    ids = await together(db, *(db.write(jobs.insert, [spec()], T0) for _ in range(100)))
+    assert ids == [[number] for number in range(1, 101)], "each has its own result, in order"
+    assert seen.count("COMMIT") == 3, "the one that kept them waiting, 64 and 36"
+    assert await db.read(queries.count_jobs) == 100
+
+
+async def test_a_command_that_fails_takes_no_neighbour_with_it(db: AsyncDatabase) -> None:
+    first, error, second = await together(
+        db, db.write(jobs.insert, [spec()], T0), db.write(fail), db.write(jobs.insert, [spec()], T0)
+    )
+    assert (first, second) == ([1], [2])
+    assert isinstance(error, RuntimeError)
+    assert [row.name for row in await db.read(queries.job_rows)] == ["job 1", "job 2"]
+
+
+async def test_a_stale_engine_is_out_while_a_users_commands_go_on(db: AsyncDatabase) -> None:
+    holding, go_on = await held_writer(db)
+    db.epoch = 7
+    stale = asyncio.ensure_future(db.write(jobs.insert, [spec()], T0))
+    await asyncio.sleep(0)
+    db.epoch = None
+    users = asyncio.ensure_future(db.write(jobs.insert, [spec()], T0))
+    await asyncio.sleep(0)
+    go_on.set()
+    await holding
+    results = await asyncio.gather(stale, users, return_exceptions=True)
+    assert isinstance(results[0], StaleEngine)
+    assert results[1] == [1]
+
+
+async def test_on_a_full_disk_each_command_hears_what_became_of_it_alone(db: AsyncDatabase) -> None:
+    def limit(connection: sqlite3.Connection) -> None:
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages + 8}")
+
+    await db.write(jobs.insert, [spec()], T0)
+    await db.write(limit)
+    big = [spec(command="x" * 900)] * 60
+    results = await together(
+        db, db.write(jobs.insert, [spec()], T0), db.write(jobs.insert, big, T0), db.write(jobs.insert, [spec()], T0)
+    )
+    assert results[0] == [2]
+    assert isinstance(results[1], StoreFull)
+    assert "Nothing acknowledged is lost" in str(results[1])
+    assert results[2] == [3]
+    assert await db.read(queries.job_ids) == [1, 2, 3]
+    assert await db.read(queries.events_count) == 3
+
+
+async def test_notes_do_not_wait_for_the_disk_and_writes_do(db: AsyncDatabase) -> None:
+    def level(connection: sqlite3.Connection) -> int:
+        return int(connection.execute("PRAGMA synchronous").fetchone()[0])
+
+    assert await db.note(level) == 1
+    assert await db.write(level) == 2
+    assert await together(db, db.note(level), db.write(level), db.note(level)) == [2, 2, 2]
+    assert await db.note(jobs.insert, [spec()], T0) == [1]
+    assert await db.read(queries.count_jobs) == 1

@@ -11,6 +11,7 @@ from gpuscale_tui.cli.common import config_option, json_option, load_settings, n
 from gpuscale_tui.cli.formatting import Column, print_json, print_lines, print_table
 from gpuscale_tui.config import SETTINGS_NAME, Explained, config_path, explain
 from gpuscale_tui.model.errors import GpuscaleError
+from gpuscale_tui.model.settings import UiConfig
 from gpuscale_tui.store.home import private_opener
 
 
@@ -71,9 +72,19 @@ def check(config: Path | None) -> None:
     loaded = load_settings(config)
     for warning in loaded.warnings:
         note(f"warning: {warning}")
+    _check_screen(loaded.settings.ui, config)
     files = [path for path in (loaded.path, loaded.path.with_name(SETTINGS_NAME)) if path.exists()]
     said = [f"{path}: in order" for path in files]
     print_lines(said or [f"{loaded.path} does not exist: every setting has its default"])
+
+
+def _check_screen(ui: UiConfig, config: Path | None) -> None:
+    """Whether theme and keys exist, as the screen will ask. Raises ThemeError or KeymapError."""
+    from gpuscale_tui.tui import actions, theme
+
+    directory = (config if config is not None else config_path(None, {})).parent
+    theme.load(ui.theme, theme.directories(directory))
+    actions.checked_keymap(ui.keymap)
 
 
 @verb(example="gpuscale config path")

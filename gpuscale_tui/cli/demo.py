@@ -12,14 +12,14 @@ import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 import click
 
-from gpuscale_tui.cli.common import engine_alive, now_ms, read, user_name, verb, writing
+from gpuscale_tui.cli.common import now_ms, read, user_name, verb, writing
 from gpuscale_tui.cli.errors import DONE, FAILED
 from gpuscale_tui.cli.formatting import clean, money, plural, print_lines
 from gpuscale_tui.cli.pretend import Marketplace
@@ -35,7 +35,9 @@ COMMAND = ("python3", "train.py", "--lr", "{lr}", "--batch-size", "{batch}")
 SWEEP = ("lr=1e-2,3e-2,1e-1", "batch=16,32")
 FOREIGN = ("CLORE_API_KEY", "GPUSCALE_CLORE_URL", "GPUSCALE_CONFIG", "GPUSCALE_HOME")
 """Variables of the user's real life: nothing of it may reach the demonstration."""
-STOP_SEC = 30.0
+START_SEC = 20.0
+STOP_SEC = 45.0
+"""Longer than the demonstration's shutdown_grace_sec."""
 
 
 @verb(example="gpuscale demo\ngpuscale demo --autopilot")
@@ -195,23 +197,53 @@ def _plain_line(line: str) -> str:
 
 
 def _end_background_engine(home: Home) -> None:
-    """The screen may have left an engine behind: it ends with the demonstration. Bounded in time."""
+    """The screen may have left an engine behind: it gives everything back and ends with the demonstration."""
+    pid = background_engine(home)
+    if pid is None:
+        return
     from gpuscale_tui.engine import commands
     from gpuscale_tui.engine.doorbell import ring
-    from gpuscale_tui.engine.lock import running_engine
 
-    if not engine_alive(home):
-        return
     click.echo("ending the engine in the background", err=True)
-    with writing(home) as store:
+    _wait(lambda: _is_over(pid) or _engine_pid(home) == pid, START_SEC)
+    with writing(home) as store:  # what is asked before it has taken the home would not be meant for it
         store.write(commands.stop, at_once=True, user=user_name(), now=now_ms())
     ring(home)
-    deadline = time.monotonic() + STOP_SEC
-    while (pid := running_engine(home)) is not None and time.monotonic() < deadline:
-        time.sleep(0.1)
-    if pid:
+    if not _wait(lambda: _is_over(pid), STOP_SEC):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def background_engine(home: Home) -> int | None:
+    """Pid of the autopilot that was left behind for this home, also while it still starts."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended in the meantime
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            if b"--autopilot" in words and os.fsencode(home.path) in words:
+                return int(entry.name)
+    return None
+
+
+def _engine_pid(home: Home) -> int | None:
+    from gpuscale_tui.store import engines
+
+    row = read(home, engines.engine)
+    return row.pid if row is not None and row.stopped_at is None else None
+
+
+def _is_over(pid: int) -> bool:
+    """Whether a process has ended; our own child leaves a zombie, which has no command line."""
+    try:
+        return not Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return True
+
+
+def _wait(condition: Callable[[], bool], seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not (met := condition()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return met
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,8 @@ def told(message: str, code: int) -> int:
 def exit_code(error: GpuscaleError) -> int:
     """The exit code that an error stands for."""
     from gpuscale_tui.config import ConfigError
+    from gpuscale_tui.tui.actions import KeymapError
+    from gpuscale_tui.tui.theme import ThemeError
 
     kinds: tuple[tuple[type[GpuscaleError], int], ...] = (
         (Refused, REFUSED),
@@ -69,6 +71,8 @@ def exit_code(error: GpuscaleError) -> int:
         (FieldError, WRONG_USAGE),
         (WrongInput, WRONG_USAGE),
         (ConfigError, WRONG_USAGE),
+        (ThemeError, WRONG_USAGE),
+        (KeymapError, WRONG_USAGE),
     )
     return next((code for kind, code in kinds if isinstance(error, kind)), FAILED)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.cli.conftest import Cli
 
 
@@ -65,6 +67,22 @@ def test_check_without_a_file(cli: Cli) -> None:
     cli.config.unlink()
     assert cli("config", "check").exit_code == 2
     assert "every setting has its default" in cli("config", "check", GPUSCALE_CONFIG="").stdout
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ('theme = "gpuscale-drak"', "did you mean 'gpuscale-dark'?"),
+        ('theme = "../x"', "there is no theme '../x'"),
+        ('keymap = { "job.cancle" = "x" }', "job.cancle"),
+    ],
+)
+def test_check_looks_at_theme_and_keys(cli: Cli, settings: str, expected: str) -> None:
+    """As the screen would when it opens."""
+    cli.config.write_text(f"[ui]\n{settings}\n")
+    result = cli("config", "check", "--config", str(cli.config))
+    assert result.exit_code == 2
+    assert expected in result.stderr
 
 
 def test_path(cli: Cli) -> None:

@@ -6,15 +6,19 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from gpuscale_tui.cli.demo import FOREIGN, Plain, _away_from_real_life
+from gpuscale_tui.cli.demo import FOREIGN, Plain, _away_from_real_life, _end_background_engine, background_engine
 from gpuscale_tui.cli.pretend import Marketplace
+from gpuscale_tui.engine.background import start_background
 from gpuscale_tui.model.errors import GpuscaleError
+from gpuscale_tui.store import engines
+from gpuscale_tui.store.database import Database
 from tests.cli.conftest import Cli
 
 
@@ -98,3 +102,25 @@ def test_nothing_is_left_when_it_is_killed(cli: Cli, tmp_path: Path, number: sig
         process.wait(60)
     until(lambda: not list(scratch.iterdir()))
     until(lambda: not mentioning(str(scratch)))
+
+
+@pytest.mark.filterwarnings("ignore:subprocess:ResourceWarning")  # it is meant to outlive whoever started it
+def test_an_engine_in_the_background_ends_with_the_demonstration(cli: Cli) -> None:
+    """Asked in good order, also when it has only just been started."""
+    cli.config.write_text("[scaler]\npoll_interval_sec = 0.2\n")
+    pid = start_background(cli.home, config=cli.config, exit_when_idle=False)
+    assert background_engine(cli.home) == pid
+    _end_background_engine(cli.home)
+    assert background_engine(cli.home) is None
+    with Database(cli.home.database, readonly=True) as store:
+        row = store.read(engines.engine)
+    assert row is not None
+    assert (row.pid, row.stopped_at is None) == (pid, False)
+
+
+def test_another_homes_engine_is_left_alone(cli: Cli, tmp_path: Path) -> None:
+    """Only ours is ended."""
+    words = ["-c", "import time; time.sleep(60)", "--autopilot", "--home", str(tmp_path / "another")]
+    with subprocess.Popen([sys.executable, *words]) as process:
+        assert background_engine(cli.home) is None
+        process.kill()

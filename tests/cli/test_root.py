@@ -21,7 +21,7 @@ from gpuscale_tui.model.states import JobState
 from tests.cli.conftest import Cli
 from tests.store.support import Bench
 
-HEAVY = ("textual", "httpx", "asyncssh", "aiosqlite", "rich", "asyncio", "h11")
+HEAVY = ("textual", "httpx", "asyncssh", "aiosqlite", "rich", "asyncio", "h11", "msgspec")
 PLAIN_VERBS = (["--version"], ["queue"], ["status"], ["show", "j1"], ["workers"], ["why", "j1"], ["costs"], ["market"])
 
 

@@ -59,7 +59,7 @@ def _columns() -> list[Column[Explained]]:
         Column("KEY", lambda row: row.key),
         Column("VALUE", lambda row: row.value or "(not set)"),
         Column("FROM", lambda row: row.source),
-        Column("MEANING", lambda row: row.meaning, wide=True),
+        Column("MEANING", lambda row: row.meaning, fold=True),
     ]
 
 

@@ -84,12 +84,18 @@ def plural(count: int, thing: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Column(Generic[R]):
-    """One column: its title, what it shows of a row, and how it behaves on a narrow terminal."""
+    """One column: its title, what it shows of a row, and how it behaves on a terminal.
+
+    `most` limits its width there. `fold` lets it have several lines a row; `rest` gives it what the others leave, on
+    one line that is cut off.
+    """
 
     title: str
     cell: Callable[[R], str]
     right: bool = False
-    wide: bool = False
+    most: int | None = None
+    fold: bool = False
+    rest: bool = False
 
 
 def on_terminal() -> bool:
@@ -114,13 +120,15 @@ def _pretty(columns: Sequence[Column[R]], rows: Sequence[R]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=any(column.rest for column in columns))
     for column in columns:
         table.add_column(
             column.title,
             justify="right" if column.right else "left",
-            no_wrap=not column.wide,
-            overflow="fold" if column.wide else "ellipsis",
+            no_wrap=not column.fold,
+            overflow="fold" if column.fold else "ellipsis",
+            max_width=column.most,
+            ratio=1 if column.rest else None,
         )
     for row in rows:
         table.add_row(*(Text(clean(column.cell(row))) for column in columns))

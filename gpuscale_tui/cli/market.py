@@ -45,5 +45,5 @@ def _columns(now: int) -> list[Column[OfferRow]]:
         Column("RELIABLE", lambda row: "" if row.reliability is None else f"{row.reliability:.1%}", right=True),
         Column("COUNTRY", lambda row: row.country or ""),
         Column("READ", lambda row: f"{span(now - row.read_at)} ago", right=True),
-        Column("NOT RENTED BECAUSE", lambda row: row.verdict, wide=True),
+        Column("NOT RENTED BECAUSE", lambda row: row.verdict, rest=True),
     ]

@@ -98,14 +98,14 @@ def _nothing(chosen: JobFilter) -> str:
 def _job_columns(now: int) -> list[Column[JobRow]]:
     return [
         Column("ID", lambda row: row.label),
-        Column("NAME", lambda row: row.name),
+        Column("NAME", lambda row: row.name, most=24),
         Column("STATE", lambda row: "cancelling" if row.cancelling else row.state),
         Column("PRIO", lambda row: str(row.priority), right=True),
         Column("GPU", lambda row: gpus(row.gpu_type, row.gpu_count)),
         Column("WORKER", lambda row: worker_label(row.worker_id) if row.worker_id is not None else ""),
         Column("COST", lambda row: money(row.cost), right=True),
         Column("AGE", lambda row: _age(row, now), right=True),
-        Column("WHY", lambda row: row.why, wide=True),
+        Column("WHY", lambda row: row.why, rest=True),
     ]
 
 

@@ -63,7 +63,8 @@ def current(home: Home, config: Path | None) -> tuple[Status, int | None]:
     pid = running_engine(home)
     now = read(home, queries.status, now_ms(), 0)
     if pid is not None:
-        return replace(now, engine=replace(now.engine, running=True, pid=pid or now.engine.pid)), now.spend.cap
+        cap = now.spend.cap if now.engine.running else _settings_cap(config)  # it starts: its own is not written yet
+        return replace(now, engine=replace(now.engine, running=True, pid=pid or now.engine.pid)), cap
     engine = replace(now.engine, running=False, pid=None, mode=None)
     return replace(now, engine=engine), _settings_cap(config)
 

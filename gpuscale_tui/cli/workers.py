@@ -56,7 +56,7 @@ def _columns(now: int) -> list[Column[WorkerRow]]:
         Column("COST", lambda row: money(row.cost), right=True),
         Column("AGE", lambda row: span((row.ended_at or now) - row.created_at), right=True),
         Column("ORDER", lambda row: row.order_id or ""),
-        Column("WHY", lambda row: row.why, wide=True),
+        Column("WHY", lambda row: row.why, rest=True),
     ]
 
 

@@ -82,8 +82,8 @@ def count(axes: Sequence[Axis]) -> int:
 def expand(spec: JobSpec, axes: Sequence[Axis]) -> list[JobSpec]:
     """One specification for each combination, the last parameter changing fastest; `[spec]` without parameters.
 
-    `{lr}` in the command is replaced by the value, the environment has `GPUSCALE_PARAM_LR`, and a name (where the
-    specification has one) is followed by the values. Raises FieldError where a result is no valid specification.
+    `{lr}` in the command and in the name is replaced by the value, and the environment has `GPUSCALE_PARAM_LR`. A name
+    without any such place is followed by the values. Raises FieldError where a result is no valid specification.
     """
     if not axes:
         return [spec]
@@ -92,15 +92,21 @@ def expand(spec: JobSpec, axes: Sequence[Axis]) -> list[JobSpec]:
 
 def _chosen(spec: JobSpec, axes: Sequence[Axis], values: Sequence[str]) -> JobSpec:
     params = {axis.name: value for axis, value in zip(axes, values, strict=True)}
-    label = " ".join(f"{name}={value}" for name, value in params.items())
     return replace(
         spec,
-        name=f"{spec.name} {label}"[:200] if spec.name else label[:200],
+        name=_named(spec.name, params)[:200],
         command=None if spec.command is None else fill(spec.command, params),
         argv=tuple(fill(word, params) for word in spec.argv),
         env={**spec.env, **{axis.variable: params[axis.name] for axis in axes}},
         params=params,
     )
+
+
+def _named(name: str, params: dict[str, str]) -> str:
+    """The name with the values in their places, else after it; the values alone where there is no name."""
+    filled = fill(name, params)
+    label = " ".join(f"{key}={value}" for key, value in params.items())
+    return filled if filled != name else f"{name} {label}".lstrip()
 
 
 def fill(text: str, params: dict[str, str]) -> str:

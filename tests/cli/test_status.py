@@ -51,6 +51,26 @@ def test_the_cap_of_a_running_engine_is_in_force(cli: Cli, bench: Bench) -> None
         assert "autopilot, pid" in cli("status").stdout
 
 
+def test_an_engine_that_is_just_starting(cli: Cli, bench: Bench) -> None:
+    """It holds the lock and has not written its cap yet: the settings' one is shown, not none."""
+    cli.config.write_text("[scaler]\nmax_hourly_budget = 3.5\n")
+    with cli.engine():
+        assert cli.json("status")["spend"]["cap"] == 3.5
+
+
+def test_stop_ends_a_real_engine(cli: Cli) -> None:
+    """Asked for through the store, waited for by its lock."""
+    cli.config.write_text("[scaler]\npoll_interval_sec = 0.2\n")
+    with cli.start("--autopilot") as engine:
+        until(lambda: cli.json("status")["engine"]["mode"] == "autopilot")
+        assert cli.json("status")["engine"]["pid"] == engine.pid
+        code, out, _ = cli.run("stop")
+        assert (code, out) == (0, b"the engine has ended; nothing is rented\n")
+        assert engine.wait(30) == 0
+        assert engine.stdout is not None
+        assert b'"kind": "end"' in engine.stdout.read()
+
+
 def test_an_engine_without_a_sign_of_life(cli: Cli, bench: Bench) -> None:
     """It holds the lock, but has not written for long."""
     bench.write(engines.begin_epoch, 4242, "screen", Limits(DOLLAR, 3), int(time.time() * 1000) - 600_000)

@@ -33,6 +33,14 @@ def test_a_value_that_looks_like_a_placeholder_is_not_filled_again() -> None:
     assert job.command == "x {b} 2"
 
 
+def test_a_name_may_say_itself_where_the_values_go() -> None:
+    """Else they follow it; without a name they are the name."""
+    names = {"t-{lr}": "t-1", "t": "t lr=1", "": "lr=1", "{other}": "{other} lr=1"}
+    for name, expected in names.items():
+        (job,) = expand(JobSpec(image="img", command="x", name=name), [Axis("lr", ("1",))])
+        assert job.name == expected
+
+
 def test_without_parameters_the_job_stays_itself() -> None:
     """No parameters means one job, unchanged."""
     spec = JobSpec(image="img", command="x {lr}")

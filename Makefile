@@ -10,13 +10,15 @@ help:  ## list the targets
 
 # ensurepip is missing on a Debian without python3-venv: then the system's pip fills an empty environment.
 $(VENV)/.run: pyproject.toml constraints.txt
-	$(PY) -m venv $(VENV) 2>/dev/null || $(PY) -m venv --without-pip $(VENV)
-	$(PY) -m pip --python $(RUN)/python install -q -c constraints.txt -e . || $(RUN)/pip install -q -c constraints.txt -e .
+	@echo "Setting up $(VENV): once, some twenty seconds ..."
+	@$(PY) -m venv $(VENV) 2>/dev/null || $(PY) -m venv --without-pip $(VENV)
+	@$(PY) -m pip --python $(RUN)/python install -q -c constraints.txt -e . || $(RUN)/pip install -q -c constraints.txt -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	$(PY) scripts/dev_requirements.py > $(VENV)/dev.txt
-	$(PY) -m pip --python $(RUN)/python install -q -c constraints.txt -r $(VENV)/dev.txt || $(RUN)/pip install -q -c constraints.txt -r $(VENV)/dev.txt
+	@echo "Adding the tools of development to $(VENV) ..."
+	@$(PY) scripts/dev_requirements.py > $(VENV)/dev.txt
+	@$(PY) -m pip --python $(RUN)/python install -q -c constraints.txt -r $(VENV)/dev.txt || $(RUN)/pip install -q -c constraints.txt -r $(VENV)/dev.txt
 	@touch $@
 
 demo: $(VENV)/.run  ## the screen on a pretend marketplace: six real training jobs, no account, no money

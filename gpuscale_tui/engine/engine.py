@@ -145,6 +145,7 @@ class Engine:
             self.failure = _innermost(error)
             LOGGER.error("the engine ended: %s", self.failure, exc_info=error)  # noqa: TRY400
         finally:
+            self._lock.release()  # also when nobody has left the block yet: another engine may begin
             self._ended.set()
             self._started.set()
 

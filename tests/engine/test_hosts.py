@@ -113,6 +113,7 @@ def test_stopping_lets_what_runs_finish_and_keeps_what_waits(hosts: Rig) -> None
         hosts.command(commands.stop, at_once=False)
         assert engine.wait(30)
         assert engine.outcome == "stopped; everything is given back"
+        assert running_engine(hosts.home) is None
     assert sorted(hosts.job(job_id).state for job_id in ids) == ["done"] * 2 + ["pending"] * 3
     assert {worker.state for worker in hosts.workers()} == {"released"}
 

@@ -14,7 +14,6 @@ import click
 from click.shell_completion import CompletionItem
 
 from gpuscale_tui.model.errors import GpuscaleError
-from gpuscale_tui.model.jobs import job_label, parse_label
 from gpuscale_tui.store.home import Home
 
 if TYPE_CHECKING:
@@ -95,6 +94,8 @@ class LabelType(click.ParamType[int]):
         """The number. Fails for what names nothing of this kind."""
         if isinstance(value, int):
             return value
+        from gpuscale_tui.model.jobs import parse_label
+
         number = parse_label(value, self._letter)
         if number is None:
             self.fail(f"{value!r} is no {self._thing}, such as {self._letter}17", param, ctx)
@@ -212,4 +213,6 @@ def wake(home: Home, *, needed: bool = True) -> None:
 
 def unknown_job(job_id: int) -> str:
     """What is said of an id that no job has."""
+    from gpuscale_tui.model.jobs import job_label
+
     return f"there is no job {job_label(job_id)}; `gpuscale queue --all` lists them"

@@ -25,7 +25,8 @@ def judge(cause: Cause, faults: int, retries: int, *, by_user: bool = False) -> 
     """Decide by the cause, the faults so far (without this one) and the limit of retries.
 
     Preemption is nobody's fault and waits for nothing; a fault of host or provider pauses the job, longer each time.
-    A job that its user moved (`by_user`: a release, a stop of the engine) is put back without counting.
+    Our own fault never counts, and the job pauses a little, so that it does not come round and round at once. A job
+    that its user moved (`by_user`: a release, a stop of the engine) is put back without counting.
     """
     if cause == Cause.FINISHED:
         return Verdict(JobState.DONE)
@@ -34,7 +35,7 @@ def judge(cause: Cause, faults: int, retries: int, *, by_user: bool = False) -> 
     if cause == Cause.CANCELLED:
         return Verdict(JobState.CANCELLED)
     if by_user or cause not in COUNTED:
-        return Verdict(JobState.PENDING)
+        return Verdict(JobState.PENDING, FIRST_PAUSE_MS if cause == Cause.OUR_FAULT else 0)
     if faults >= retries:
         return Verdict(JobState.FAILED, counted=True)
     if cause == Cause.PREEMPTED:

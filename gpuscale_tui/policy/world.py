@@ -9,6 +9,9 @@ from gpuscale_tui.model.offers import Need, Offer
 from gpuscale_tui.model.settings import ScalerConfig
 from gpuscale_tui.model.states import Purpose, WorkerState
 
+_ON_ITS_WAY = frozenset({WorkerState.ORDERING, WorkerState.BOOTING})
+_HERE = frozenset({WorkerState.IDLE, WorkerState.BUSY})
+
 
 @dataclass(frozen=True, slots=True)
 class PendingJob:
@@ -20,12 +23,17 @@ class PendingJob:
     submitted_at: int
     not_before: int | None = None
 
+    @property
+    def ready_since(self) -> int:
+        """Since when it may run (UTC ms)."""
+        return self.submitted_at if self.not_before is None else max(self.submitted_at, self.not_before)
+
 
 @dataclass(frozen=True, slots=True)
 class Machine:
     """A worker as policy sees it. `rate` is micro-dollars per hour; `image` None runs any job as it is.
 
-    `taking_work` is False for a machine that cannot be reached just now.
+    `taking_work` is False for an idle or busy machine that cannot be reached just now.
     """
 
     id: int
@@ -44,34 +52,63 @@ class Machine:
     @property
     def on_its_way(self) -> bool:
         """Ordered or booting: supply that is not here yet."""
-        return self.state in {WorkerState.ORDERING, WorkerState.BOOTING}
+        return self.state in _ON_ITS_WAY
+
+    @property
+    def leaving(self) -> bool:
+        """Being given back: it costs money and counts against the limits until its provider confirms the end."""
+        return self.state == WorkerState.RELEASING
+
+    @property
+    def free(self) -> bool:
+        """Takes a job at once."""
+        return self.state == WorkerState.IDLE and self.taking_work
+
+    @property
+    def may_serve(self) -> bool:
+        """Takes jobs now or later; one that cannot be reached promises nothing."""
+        return self.on_its_way or (self.taking_work and self.state in _HERE)
 
 
 @dataclass(frozen=True, slots=True)
 class MarketView:
-    """What one group of jobs could be given: offers, why other machines could not be, and errors of providers."""
+    """What one group of jobs could be given: offers, why other machines could not be, and errors of providers.
+
+    `nearest` names GPU models that are on the market and whose names are near one that is not. Groups that were shown
+    the same offers do best to share one tuple: it is judged once.
+    """
 
     offers: tuple[Offer, ...] = ()
     rejected: Mapping[str, int] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
+    nearest: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What offers must satisfy beside a job's own need. `paused` servers (provider, server id) say why."""
+    """What offers must satisfy beside a job's own need.
+
+    `default_price` is micro-dollars per hour and GPU. `exclude_countries` are two letters in either case. `paused`
+    servers (provider, server id) say why.
+    """
 
     default_price: int
     min_reliability: float = 0.0
     exclude_countries: frozenset[str] = frozenset()
     paused: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        folded = frozenset(country.upper() for country in self.exclude_countries)
+        object.__setattr__(self, "exclude_countries", folded)
+
 
 @dataclass(frozen=True, slots=True)
 class World:
     """Everything that a plan is made from. `cap` is micro-dollars per hour, `now` UTC ms.
 
-    `wanted` is what users asked for by `scale up`, machines beside what the queue needs. `drain` takes no new work.
-    `markets` has a view for the key of each group of pending jobs that was surveyed.
+    `running` counts jobs, `scale_up` and `scale_down` the machines that users asked for by hand and have not got yet.
+    `drain` takes no new work. `machines` are all that may cost money, those being given back too. `markets` has a view
+    for the key of each group of pending jobs that was surveyed, and for `default_need`.
     """
 
     now: int

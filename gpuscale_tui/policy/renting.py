@@ -1,0 +1,143 @@
+"""Which machine to rent now, and why a group of jobs that wants one does not get it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gpuscale_tui.model.money import format_usd
+from gpuscale_tui.model.offers import Offer
+from gpuscale_tui.model.states import Purpose
+from gpuscale_tui.policy.demand import Group
+from gpuscale_tui.policy.matching import best_offer
+from gpuscale_tui.policy.stock import Judged, Markets
+from gpuscale_tui.policy.wording import count, usd_at_least
+from gpuscale_tui.policy.world import Reason, Rent, World
+
+PATIENCE_MS = 10 * 60_000
+"""How long a short queue waits for busy machines. Nobody knows for how long they stay busy, and a machine of its own
+is up in about this time."""
+NEXT = Reason("next", "another machine is being rented first; these jobs are looked at next")
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What the limits leave, in micro-dollars per hour and machines, everything not confirmed released counted."""
+
+    committed: int
+    cap: int
+    machines: int
+    most: int
+
+    @property
+    def full(self) -> bool:
+        """Whether no machine more may be rented."""
+        return self.machines >= self.most
+
+    def best(self, judged: Judged) -> Offer | None:
+        """The best offer that may be rented now."""
+        left = self.cap - self.committed
+        if self.full or judged.cheapest is None or judged.cheapest > left:
+            return None
+        return best_offer([offer for offer in judged.offers if offer.terms.rate <= left])
+
+    def missing(self, rate: int) -> int:
+        """How much (micro-dollars per hour) the cap lacks for a machine; 0 when it has room."""
+        return max(0, self.committed + rate - self.cap)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The one machine to rent now, if any; why each group that wants one gets it or not; and how many jobs count."""
+
+    rent: Rent | None
+    reasons: dict[str, Reason]
+    waiting: int
+
+
+def decide(world: World, groups: Sequence[Group], markets: Markets) -> Decision:
+    """Rent one machine: what was asked for by hand, else for the most urgent group that the limits allow one.
+
+    A group that waits for room holds nobody else back, but takes precedence over machines to keep min_workers. Jobs
+    whose machine would cost more than the whole cap do not count towards the threshold of the others.
+    """
+    if world.drain:
+        stopping = Reason("stopping", "the engine takes no new work")
+        return Decision(None, {group.key: stopping for group in groups}, 0)
+    room = room_of(world)
+    wanting = [(group, markets.of(group.need, group.key)) for group in groups if group.uncovered]
+    counting = {group.key for group, judged in wanting if judged.cheapest is not None and judged.cheapest <= world.cap}
+    waiting = sum(group.uncovered for group, _ in wanting if group.key in counting)
+    rent, ahead = _by_hand(world, room, markets)
+    reasons: dict[str, Reason] = {}
+    for group, judged in wanting:
+        wish = _wish(world, group, waiting if group.key in counting else waiting + group.uncovered)
+        if judged.cheapest is None or wish is None:
+            continue
+        offer = None if rent else room.best(judged)
+        if rent is not None:
+            reasons[group.key] = NEXT
+        elif offer is not None:
+            rent = Rent(offer, group.need, wish)
+            reasons[group.key] = Reason("renting", wish)
+        else:
+            missing = room.missing(judged.cheapest)
+            reasons[group.key] = _no_room(room, missing, others_first=ahead is not None and ahead <= missing)
+            ahead = missing if ahead is None else min(ahead, missing)
+    if rent is None and not reasons:
+        rent = _minimum(world, room, markets)
+    return Decision(rent, reasons, waiting)
+
+
+def room_of(world: World) -> Room:
+    """What the limits leave in this world."""
+    committed = sum(machine.rate for machine in world.machines)
+    return Room(committed, world.cap, len(world.machines), world.scaler.max_workers)
+
+
+def _wish(world: World, group: Group, waiting: int) -> str | None:
+    """Why this group should have one more machine, None when it need not."""
+    threshold = world.scaler.scale_up_threshold
+    if waiting >= threshold:
+        return f"{count(waiting, 'job waits', 'jobs wait')} without a machine (scale_up_threshold is {threshold})"
+    waits = count(group.uncovered, "waiting job")
+    if group.servers == 0:
+        return f"there is no machine that could take {waits}"
+    if world.now - group.waits_since >= PATIENCE_MS:
+        return f"no machine has become free for {waits} in {PATIENCE_MS // 60_000} min"
+    return None
+
+
+def _no_room(room: Room, missing: int, *, others_first: bool) -> Reason:
+    """Which limit is reached, and the figure that would change it."""
+    tail = " would rent the next one" + (", for more urgent jobs first" if others_first else "")
+    workers = f"max_workers is reached ({room.machines} of {room.most})"
+    cap = f"the cap of {format_usd(room.cap)}/h leaves too little ({format_usd(room.committed)}/h committed)"
+    more = f"{usd_at_least(missing)}/h more"
+    if room.full and missing:
+        return Reason("max_workers", f"{workers} and {cap}: max_workers {room.machines + 1} and {more}{tail}")
+    if room.full:
+        return Reason("max_workers", f"{workers}: max_workers {room.machines + 1}{tail}")
+    return Reason("cap", f"{cap}: {more}{tail}")
+
+
+def _by_hand(world: World, room: Room, markets: Markets) -> tuple[Rent | None, int | None]:
+    """The machine that `scale up` asks for; or, where a limit stands against it, what the cap lacks for it."""
+    if world.scale_up <= 0 or world.default_need is None:
+        return None, None
+    judged = markets.of(world.default_need, world.default_need.key)
+    offer = room.best(judged)
+    if offer is not None:
+        return Rent(offer, world.default_need, "asked for by hand (scale up)", Purpose.HAND), None
+    return None, None if judged.cheapest is None else room.missing(judged.cheapest)
+
+
+def _minimum(world: World, room: Room, markets: Markets) -> Rent | None:
+    """A machine to keep min_workers; those on their way back do not count."""
+    staying = sum(not machine.leaving for machine in world.machines)
+    if world.default_need is None or staying >= world.scaler.min_workers:
+        return None
+    offer = room.best(markets.of(world.default_need, world.default_need.key))
+    if offer is None:
+        return None
+    return Rent(offer, world.default_need, f"min_workers is {world.scaler.min_workers}", Purpose.MINIMUM)

@@ -7,6 +7,7 @@ repeated: the truth is in the attempt's directory on the machine.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from gpuscale_tui.remote import scripts
 from gpuscale_tui.remote.connection import Machine
@@ -23,6 +24,9 @@ from gpuscale_tui.remote.protocol import (
     find_state,
 )
 
+REMOVED_AT_ONCE = 90
+REMOVE_SEC = 300
+
 __all__ = [
     "AttemptRef",
     "AttemptState",
@@ -35,6 +39,7 @@ __all__ = [
     "execute",
     "prepare",
     "remove",
+    "remove_many",
     "status",
     "stop",
 ]
@@ -110,9 +115,25 @@ async def stop(machine: Machine, ref: AttemptRef, *, grace_sec: int) -> Exit:
 
 async def remove(machine: Machine, ref: AttemptRef) -> None:
     """Delete the attempt's directory with all that is in it. Raises AttemptRunning while the attempt lives."""
-    controls = await ask(machine, scripts.REMOVE, ref.line(), "removing the attempt's directory", timeout_sec=300)
-    if ("running",) in controls:
+    if await remove_many(machine, (ref,)):
         raise AttemptRunning(f"{machine.where}: {ref.directory} is still running; stop it first")
+
+
+async def remove_many(machine: Machine, refs: Sequence[AttemptRef]) -> tuple[AttemptRef, ...]:
+    """Delete the directories of many attempts in a few steps; those that were left because they are still running."""
+    left: list[AttemptRef] = []
+    bases: dict[str, dict[str, AttemptRef]] = {}
+    for ref in refs:
+        bases.setdefault(ref.base, {})[ref.name] = ref
+    for base, named in bases.items():
+        names = list(named)
+        for start in range(0, len(names), REMOVED_AT_ONCE):
+            stdin = "\n".join((base, *names[start : start + REMOVED_AT_ONCE], "")).encode("ascii")
+            label = "removing attempts' directories"
+            controls = await ask(machine, scripts.REMOVE, stdin, label, timeout_sec=REMOVE_SEC)
+            running = {words[1] for words in controls if words[:1] == ("running",) and len(words) == 2}
+            left += [ref for name, ref in named.items() if name in running]
+    return tuple(left)
 
 
 async def _attach(delivery: Delivery, on_started: Started | None) -> Exit:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gpuscale_tui.remote import protocol, scripts
 from gpuscale_tui.remote.channel import Channel
@@ -98,8 +98,8 @@ class StartChannel:
                     self.claimed = True
                 case ["lost"]:
                     self.telling = False
-                case ["exit", code, timed, stopped]:
-                    self.record = protocol.exit_record(self.delivery.machine, code, timed, stopped)
+                case ["exit", code, timed, stopped, kept]:
+                    self.record = protocol.exit_record(self.delivery.machine, code, timed, stopped, kept)
                     self.telling = False
                 case ["unwritable"]:
                     raise protocol.failed(
@@ -159,7 +159,7 @@ async def follow(delivery: Delivery, changed: asyncio.Event, parent: StartChanne
             f"{machine.where}: {delivery.ref.directory} was started but is neither alive nor ended: the machine "
             "restarted, or its processes were killed; run it again as a new attempt"
         )
-    return Exit(found.exit.code, found.exit.timed_out, max(delivery.received, found.output_size), found.exit.stopped)
+    return replace(found.exit, output_size=max(delivery.received, found.output_size))
 
 
 def _never_started(delivery: Delivery) -> RemoteError:

@@ -49,12 +49,14 @@ class Exit:
 
     `code` is its exit code, 128 + N after signal N. `timed_out`: the runtime limit ended it. `stopped`: someone had
     asked for its end by `stop`. `output_size` counts the bytes that it wrote, all of which were delivered.
+    `has_checkpoints`: something lay in its checkpoint directory at the end, be it only what was put there before.
     """
 
     code: int
     timed_out: bool
     output_size: int
     stopped: bool = False
+    has_checkpoints: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +66,10 @@ class ExitRecord:
     code: int
     timed_out: bool
     stopped: bool
+    has_checkpoints: bool
 
     def exit(self, output_size: int) -> Exit:
-        return Exit(self.code, self.timed_out, output_size, self.stopped)
+        return Exit(self.code, self.timed_out, output_size, self.stopped, self.has_checkpoints)
 
 
 class AttemptState(Enum):
@@ -136,23 +139,25 @@ def find_state(machine: Machine, controls: list[tuple[str, ...]]) -> AttemptStat
 
 
 def state_of(machine: Machine, words: tuple[str, ...]) -> AttemptStatus:
-    """`state VERDICT CODE TIMED STOPPED SIZE` as a status. Raises RemoteError for anything else."""
+    """`state VERDICT CODE TIMED STOPPED SIZE KEPT` as a status. Raises RemoteError for anything else."""
     try:
-        _, verdict, code, timed, stopped, size_text = words
+        _, verdict, code, timed, stopped, size_text, kept = words
         state = AttemptState(verdict)
     except ValueError as error:
         raise RemoteError(f"{machine.where}: not an answer of ours: {words!r:.200}") from error
     size = _number(machine, size_text)
     if state is not AttemptState.EXITED:
         return AttemptStatus(state, size)
-    return AttemptStatus(state, size, exit_record(machine, code, timed, stopped).exit(size))
+    return AttemptStatus(state, size, exit_record(machine, code, timed, stopped, kept).exit(size))
 
 
-def exit_record(machine: Machine, code: str, timed: str, stopped: str) -> ExitRecord:
+def exit_record(machine: Machine, code: str, *flags: str) -> ExitRecord:
+    """`CODE TIMED STOPPED KEPT` as a record. Raises RemoteError for anything else."""
     number = _number(machine, code)
-    if number > 255 or timed not in {"0", "1"} or stopped not in {"0", "1"}:
-        raise RemoteError(f"{machine.where}: not an exit record of ours: {code[:20]!r} {timed[:20]!r} {stopped[:20]!r}")
-    return ExitRecord(number, timed == "1", stopped == "1")
+    if number > 255 or len(flags) != 3 or not set(flags) <= {"0", "1"}:
+        raise RemoteError(f"{machine.where}: not an exit record of ours: {(code, *flags)!r:.200}")
+    timed_out, stopped, has_checkpoints = (flag == "1" for flag in flags)
+    return ExitRecord(number, timed_out, stopped, has_checkpoints)
 
 
 def _number(machine: Machine, text: str) -> int:

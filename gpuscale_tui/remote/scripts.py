@@ -44,6 +44,13 @@ umask 077
 say() { echo "gs:$*" >&2; }
 # sleeps a tenth of a second, or a second where sleep knows only whole ones; sets step to the tenths
 pause() { step=1; sleep 0.1 2>/dev/null || { step=10; sleep 1; }; }
+# sets kept to 1 when something lies in checkpoints
+keeps() {
+  kept=0
+  for left in checkpoints/* checkpoints/.[!.]* checkpoints/..?*; do
+    if [ -e "$left" ] || [ -L "$left" ]; then kept=1; return; fi
+  done
+}
 enter() { cd && cd "./$1/$2" 2>/dev/null; }
 # sets state, group and born from what /proc says of process $1, whose name may hold anything, even newlines
 look() {
@@ -114,7 +121,8 @@ report() {
     [ -e exit ] && read -r code timed stopped < exit
   fi
   if [ -e output ]; then total=$(wc -c < output); total=${total##* }; fi
-  say "state $verdict $code $timed $stopped $total"
+  keeps
+  say "state $verdict $code $timed $stopped $total $kept"
 }
 """
 
@@ -166,7 +174,8 @@ child=$!
 wait "$child"
 case $? in (3) rm -f "launch.$$"; say claimed; exit 0;; (4) fail unwritable;; esac
 if [ -e exit ]; then read -r code timed stopped < exit; else say lost; exit 0; fi
-say "exit $code $timed $stopped"
+keeps
+say "exit $code $timed $stopped $kept"
 if [ -e followed ]; then exit 5; fi
 if [ -s output ]; then exec dd if=output bs={FIRST_BYTES} count=1 2>/dev/null; fi
 exit 0
@@ -174,7 +183,7 @@ exit 0
 )
 """$1 the shell, $2 RUNNER, $3 WATCHDOG; stdin: `BASE NAME LINES LIMIT GRACE`, then the lines of the launch.
 
-Says `started` or `claimed` (it was started before), then `exit CODE TIMED STOPPED` or `lost` (the runner died), or
+Says `started` or `claimed` (it was started before), then `exit CODE TIMED STOPPED KEPT` or `lost` (the runner died), or
 `unwritable`, `unable`. Ends with 0 after the first FIRST_BYTES of output; with 5 when another channel follows them.
 """
 
@@ -296,7 +305,8 @@ if enter "$base" "$name"; then judge; else verdict=none; fi
 report
 """
 )
-"""stdin: `BASE NAME`. Says `state VERDICT CODE TIMED STOPPED SIZE`, where `-` stands for what is not known."""
+"""stdin: `BASE NAME`. Says `state VERDICT CODE TIMED STOPPED SIZE KEPT`, where `-` stands for what is not known
+and KEPT is 1 when something lies in checkpoints."""
 
 STOP = compact(
     f"""
@@ -346,18 +356,22 @@ REMOVE = compact(
 {_BEGIN}
 {_COMMON}
 {_STATE}
-read -r base name || exit 1
-if enter "$base" "$name"; then
-  judge
-  if [ "$verdict" = running ]; then say running; exit 0; fi
-  cd .. && mv -f "$name" ".gone-$name.$$" || exit 1
-fi
+read -r base || exit 1
 cd && cd "./$base" 2>/dev/null || exit 0
-for left in ".gone-$name".*; do
+set --
+while read -r name; do
+  cd "./$name" 2>/dev/null || continue
+  judge
+  cd ..
+  if [ "$verdict" = running ]; then say "running $name"; else set -- "$@" "$name"; fi
+done
+if [ "$#" -gt 0 ]; then mkdir ".gone.$$" && mv -f "$@" ".gone.$$" || exit 1; fi
+for left in .gone.*; do
   if [ -d "$left" ]; then :; else continue; fi
   rm -rf "./$left" 2>/dev/null || {{ chmod -R u+rwx "./$left"; rm -rf "./$left"; }} || exit 1
 done
 exit 0
 """
 )
-"""stdin: `BASE NAME`. Renames first: a removal cut short leaves nothing that looks like an attempt never started."""
+"""stdin: `BASE`, then names, one a line. Says `running NAME` for each that it leaves. Moves all away first: a removal
+cut short leaves nothing that looks like an attempt never started."""

@@ -126,9 +126,12 @@ def shell_link(kind: str, place: Path) -> str:
     return str(link)
 
 
-def busybox_tools(place: Path) -> str:
+@pytest.fixture(scope="session")
+def busybox_tools(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A directory with nothing but busybox's programs: the whole userland of a small container image."""
-    place.mkdir()
+    place = tmp_path_factory.mktemp("busybox")
+    if not Path(SHELLS["busybox"]).exists():
+        return str(place)
     listed = subprocess.run([SHELLS["busybox"], "--list"], capture_output=True, text=True, check=True)
     for name in listed.stdout.split():
         (place / name).symlink_to(SHELLS["busybox"])
@@ -139,7 +142,11 @@ def busybox_tools(place: Path) -> str:
     params=[pytest.param("openssh", marks=pytest.mark.openssh), "dash", "bash", "busybox"],
 )
 async def site(
-    request: pytest.FixtureRequest, tmp_path: Path, client_key: Path, host_key: asyncssh.SSHKey
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    client_key: Path,
+    host_key: asyncssh.SSHKey,
+    busybox_tools: str,
 ) -> AsyncIterator[Site]:
     """Each kind of machine in turn."""
     if request.param == "openssh":
@@ -149,22 +156,27 @@ async def site(
             yield Site(endpoint, client_key, "/bin/sh", info.home, machines=machines)
         clear(info.home)
         return
-    async with in_process(request.param, tmp_path, client_key, host_key) as made:
+    async with in_process(
+        request.param, tmp_path, client_key=client_key, host_key=host_key, tools=busybox_tools
+    ) as made:
         yield made
 
 
 @pytest.fixture
 async def dash_site(tmp_path: Path, client_key: Path, host_key: asyncssh.SSHKey) -> AsyncIterator[Site]:
     """One machine, for what does not depend on the shell."""
-    async with in_process("dash", tmp_path, client_key, host_key) as made:
+    async with in_process("dash", tmp_path, client_key=client_key, host_key=host_key) as made:
         yield made
 
 
 class in_process:  # noqa: N801 - reads as a function
     """A Site served inside this process; its server's switches are free to turn."""
 
-    def __init__(self, kind: str, tmp_path: Path, client_key: Path, host_key: asyncssh.SSHKey) -> None:
+    def __init__(
+        self, kind: str, tmp_path: Path, *, client_key: Path, host_key: asyncssh.SSHKey, tools: str = ""
+    ) -> None:
         self._kind, self._tmp_path, self._client_key, self._host_key = kind, tmp_path, client_key, host_key
+        self._tools = tools
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Site:
@@ -173,7 +185,7 @@ class in_process:  # noqa: N801 - reads as a function
         shell = shell_link(self._kind, self._tmp_path / "shell")
         server = ShellServer(shell, home)
         if self._kind == "busybox":
-            server.path = busybox_tools(self._tmp_path / "tools")
+            server.path = self._tools
         self._stack.callback(clear, home)
         self._stack.push_async_callback(server.finish)
         public = ensure_client_key(self._client_key)

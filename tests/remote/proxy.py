@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 
@@ -17,6 +17,8 @@ class Proxy:
         self.down = 0
         self.cut_up: int | None = None
         self.cut_down: int | None = None
+        self.each_down: Callable[[], int] | None = None
+        """Gives each new connection the number of bytes after which it is cut."""
         self.frozen = False
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -35,18 +37,27 @@ class Proxy:
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self.target)
         self._writers |= {writer, there_writer}
         try:
-            await asyncio.gather(self._copy(reader, there_writer, "up"), self._copy(there_reader, writer, "down"))
+            up = asyncio.create_task(self._copy(reader, there_writer, "up"))
+            down = asyncio.create_task(self._copy(there_reader, writer, "down"))
+            self._tasks |= {up, down}
+            await asyncio.wait([up, down], return_when=asyncio.FIRST_COMPLETED)
         finally:
             for each in (writer, there_writer):
                 self._writers.discard(each)
                 each.transport.abort()
-            self._tasks.discard(task)
+            await asyncio.gather(up, down, return_exceptions=True)
+            self._tasks -= {task, up, down}
 
     async def _copy(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, direction: str) -> None:
+        own = self.each_down() if self.each_down is not None and direction == "down" else None
         with suppress(OSError):
-            while data := await source.read(16 * 1024):
+            while data := await source.read(16 * 1024 if own is None else max(1, min(own, 16 * 1024))):
                 if self.frozen:
                     continue
+                if own is not None:
+                    own -= len(data)
+                    if own <= 0:
+                        break
                 limit: int | None = getattr(self, f"cut_{direction}")
                 target.write(data if limit is None else data[: max(0, limit)])
                 await target.drain()

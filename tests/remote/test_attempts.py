@@ -19,6 +19,7 @@ from gpuscale_tui.remote.attempts import (
     execute,
     prepare,
     remove,
+    remove_many,
     status,
     stop,
 )
@@ -392,6 +393,30 @@ async def test_remove(site: Site) -> None:
     assert list((site.home / REF.base).iterdir()) == []
     await remove(machine, REF)
     assert (await status(machine, REF)).state is AttemptState.NOT_STARTED
+
+
+async def test_remove_many_leaves_what_runs(site: Site) -> None:
+    machine = await site.connect()
+    refs = [AttemptRef(".g", f"m{number}") for number in range(100)]
+    for ref in refs[:3]:
+        await run(machine, ref, shell_line("true"))
+    task = await start(site, shell_line("sleep 1000"), refs[50])
+    assert await remove_many(machine, refs) == (refs[50],)
+    assert [each.name for each in (site.home / ".g").iterdir()] == ["m50"]
+    await stop(machine, refs[50], grace_sec=5)
+    await task
+    assert await remove_many(machine, refs) == ()
+    assert list((site.home / ".g").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "has"), [("true", False), ("touch ../checkpoints/.x", True), ("ln -s x ../checkpoints/l", True)]
+)
+async def test_whether_checkpoints_were_left(site: Site, line: str, has: bool) -> None:
+    machine = await site.connect()
+    ended, _ = await run(machine, REF, shell_line(line))
+    assert ended.has_checkpoints is has
+    assert (await status(machine, REF)).exit == ended
 
 
 async def test_started_is_told_once(site: Site) -> None:

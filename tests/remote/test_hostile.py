@@ -70,20 +70,20 @@ class lying:  # noqa: N801 - reads as a function
 
 
 LIES = [
-    b"gs:exit 99999999999999999999999999 0 0\n",
-    b"gs:exit 256 0 0\n",
-    b"gs:exit -1 0 0\n",
-    b"gs:exit 0 2 0\n",
-    "gs:exit ٣ 0 0\n".encode(),
+    b"gs:exit 99999999999999999999999999 0 0 0\n",
+    b"gs:exit 256 0 0 0\n",
+    b"gs:exit -1 0 0 0\n",
+    b"gs:exit 0 2 0 0\n",
+    "gs:exit ٣ 0 0 0\n".encode(),
     b"gs:exit 0 0\n",
-    b"gs:state exited 0 0 0 1e9\n",
-    b"gs:state exited 0 0 0 99999999999999999999\n",
-    b"gs:state exited - - - 5\n",
-    b"gs:state flying 0 0 0 5\n",
+    b"gs:state exited 0 0 0 1e9 0\n",
+    b"gs:state exited 0 0 0 99999999999999999999 0\n",
+    b"gs:state exited - - - 5 0\n",
+    b"gs:state flying 0 0 0 5 0\n",
     b"gs:state exited 0 0 0\n",
     b"gs:state\n",
     b"gs:\n\x1b]0;title\x07\n",
-    b"gs:exit 0 0 0" + b" " * 1000 + b"\n",
+    b"gs:exit 0 0 0 0" + b" " * 1000 + b"\n",
     b"",
 ]
 
@@ -139,20 +139,20 @@ async def test_a_flood_of_output_is_held_back(client_key: Path, host_key: asyncs
 
 
 async def test_first_output_beyond_the_protocol_is_refused(client_key: Path, host_key: asyncssh.SSHKey) -> None:
-    async with lying(Liar(b"x" * 70_000, b"gs:exit 0 0 0\n"), client_key, host_key) as machine:
+    async with lying(Liar(b"x" * 70_000, b"gs:exit 0 0 0 0\n"), client_key, host_key) as machine:
         with pytest.raises(RemoteError, match="more output"):
             await execute(machine, REF, Launch(command="x"), offset=0, sink=Log())
 
 
 async def test_a_size_without_bytes_ends(client_key: Path, host_key: asyncssh.SSHKey) -> None:
-    async with lying(Liar(stderr=b"gs:state exited 0 0 0 999999999999\n"), client_key, host_key) as machine:
+    async with lying(Liar(stderr=b"gs:state exited 0 0 0 999999999999 0\n"), client_key, host_key) as machine:
         with pytest.raises(RemoteError, match="less output than it said"):
             await attach(machine, REF, offset=0, sink=Log())
 
 
 async def test_more_bytes_than_the_size_are_not_delivered(client_key: Path, host_key: asyncssh.SSHKey) -> None:
     log = Log()
-    liar = Liar(stderr=b"gs:state exited 0 0 0 10\n", flood="stdout")
+    liar = Liar(stderr=b"gs:state exited 0 0 0 10 0\n", flood="stdout")
     async with lying(liar, client_key, host_key) as machine, asyncio.timeout(10):
         with pytest.raises((RemoteError, TimeoutError)):
             await attach(machine, REF, offset=0, sink=_limited(log))
@@ -170,7 +170,7 @@ def _limited(log: Log) -> Sink:
 
 async def test_silence_is_bounded(client_key: Path, host_key: asyncssh.SSHKey, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "ANSWER_SEC", 0.2)
-    for said in (b"", b"gs:started\n", b"gs:exit 0 0 0\n", b"gs:running\n"):
+    for said in (b"", b"gs:started\n", b"gs:exit 0 0 0 0\n", b"gs:running\n"):
         async with lying(Liar(stderr=said, status=None), client_key, host_key) as machine, asyncio.timeout(20):
             with pytest.raises(Unreachable):
                 await execute(machine, REF, Launch(command="x"), offset=0, sink=Log())

@@ -33,17 +33,9 @@ async def persist(site: Site, proxy: Proxy, launch: Launch, log: Log, ref: Attem
 async def test_log_is_exact_across_many_reconnects(site: Site) -> None:
     line = "echo run >> ../ran; i=0; while [ $i -lt 60 ]; do seq $((i*2000)) $((i*2000+1999)); i=$((i+1)); done; exit 5"
     dice, log = random.Random(7), Log()
-    async with proxying(site.endpoint.port) as proxy:
-
-        async def saw() -> None:
-            while True:
-                proxy.cut_down = dice.randrange(6_000, 120_000)
-                await until(lambda: proxy.cut_down is None)
-
-        async with asyncio.timeout(60):
-            sawing = asyncio.create_task(saw())
-            ended, tries = await persist(site, proxy, Launch(command=line), log)
-            sawing.cancel()
+    async with proxying(site.endpoint.port) as proxy, asyncio.timeout(60):
+        proxy.each_down = lambda: dice.randrange(6_000, 120_000)
+        ended, tries = await persist(site, proxy, Launch(command=line), log)
     expected = b"".join(b"%d\n" % number for number in range(120_000))
     assert ended == Exit(5, False, len(expected))
     assert log.data == expected

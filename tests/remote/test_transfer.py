@@ -17,7 +17,7 @@ from gpuscale_tui.remote.attempts import AttemptRef, prepare
 from gpuscale_tui.remote.errors import TransferError, Unreachable
 from gpuscale_tui.remote.transfer import get_files, list_tree, put_tree, select_workdir
 from gpuscale_tui.remote.untar import FetchedFile
-from tests.remote.conftest import Site, until
+from tests.remote.conftest import SLOW_SITES, Site, until
 from tests.remote.proxy import proxying
 
 REF = AttemptRef(".gpuscale/ab12cd", "j17-1")
@@ -211,6 +211,7 @@ async def test_listing_limits(site: Site) -> None:
             await list_tree(machine, wrong)
 
 
+@pytest.mark.parametrize("site", SLOW_SITES, indirect=True)
 async def test_a_large_tree(site: Site, tmp_path: Path) -> None:
     machine = await site.connect()
     names = tuple(f"d{number % 40}/file-{number:05}" for number in range(1_200))

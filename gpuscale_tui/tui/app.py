@@ -33,6 +33,9 @@ from gpuscale_tui.tui.messages import EngineState, Snapshot
 from gpuscale_tui.tui.reader import POLL_SEC, Reader, Wish
 from gpuscale_tui.tui.screens.base import BaseScreen
 
+READER = "reader"
+"""Group of the worker that reads the store for as long as the screen is shown."""
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -101,7 +104,7 @@ class GpuscaleApp(AppDeeds, App[Leaving]):
 
     async def on_mount(self) -> None:
         """Read from now on; the first frame does not wait for it."""
-        self.spawn(self._read())
+        self.run_worker(self._read(), group=READER, exit_on_error=True)
 
     async def _read(self) -> None:
         try:
@@ -118,7 +121,7 @@ class GpuscaleApp(AppDeeds, App[Leaving]):
 
     def spawn(self, work: Coroutine[Any, Any, object]) -> None:
         """Run something beside the screen; it ends with the application, and its failure is a failure of it."""
-        self.run_worker(work, exit_on_error=True)
+        self.run_worker(work, group="deeds", exit_on_error=True)
 
     @property
     def base_screen(self) -> BaseScreen[Any] | None:

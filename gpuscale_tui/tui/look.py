@@ -53,6 +53,7 @@ class Look:
     def strip(self, line: Line, width: int, base: str = "ground") -> Strip:
         """A line in exactly `width` cells on the ground of a role: cut with an ellipsis, padded with blanks."""
         ground = self.styles[base]
+        quiet = base == "cursor"
         segments: list[Segment] = []
         left = width
         for text, role in line:
@@ -60,7 +61,7 @@ class Look:
             if length > left:
                 text = cut(text, left, self.glyphs.ellipsis)  # noqa: PLW2901
                 length = cell_len(text)
-            segments.append(Segment(text, ground + self.style(role)))
+            segments.append(Segment(text, ground + self.style("cursor-muted" if quiet and role == "muted" else role)))
             left -= length
             if left <= 0:
                 break
@@ -81,6 +82,7 @@ def make(theme: ThemeFile, glyphs: Glyphs, zone: tzinfo | None) -> Look:
         "raised": text + Style(bgcolor=color["surface"]),
         "cursor": text + marked + (Style() if theme.ansi else Style(color=color["cursor-text"])),
         "cursor-blurred": text + (Style(underline=True) if theme.ansi else Style(bgcolor=color["surface"])),
+        "cursor-muted": Style(bold=False, color=None if theme.ansi else color["cursor-text"]),
         "muted": Style(color=color["muted"], dim=theme.ansi or None),
         "strong": Style(bold=True),
         "heading": Style(color=color["muted"], bold=True, dim=None),

@@ -151,9 +151,8 @@ class Palette(ModalScreen[str]):
             self._show([*self._fixed(typed), *things] if things else self._fixed(typed))
 
     def _show(self, entries: list[Entry]) -> None:
-        self.table.forget_row()
+        self.table.restart()
         self.table.put(len(entries[:MOST]), 0, entries[:MOST], self._me.now())
-        self.table.move_to(0)
 
     def on_input_submitted(self) -> None:
         """Enter takes what the cursor is on."""

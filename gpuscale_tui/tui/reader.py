@@ -87,7 +87,7 @@ class Reader:
         self._seen: tuple[object, ...] = ()
         self._status: Status | None = None
         self._logs_due = 0.0
-        self._failed = False
+        self._one = asyncio.Lock()
 
     @property
     def database(self) -> AsyncDatabase:
@@ -124,8 +124,12 @@ class Reader:
                 async with asyncio.timeout(self._interval):
                     await self._wake.wait()
 
-    async def read(self) -> None:
-        """Look once, and tell the audience if there is anything new. Trouble with the store is told, not raised."""
+    async def read(self) -> bool:
+        """Look once, and tell the audience if there is anything new; whether there was. Trouble is told, not raised."""
+        async with self._one:
+            return await self._read()
+
+    async def _read(self) -> bool:
         try:
             snapshot = await self._look()
         except (sqlite3.Error, StoreError, OSError) as error:
@@ -133,6 +137,7 @@ class Reader:
             self._seen = ()
         if snapshot is not None:
             self._audience.took(snapshot)
+        return snapshot is not None and not snapshot.error
 
     async def _look(self) -> Snapshot | None:
         wish = self._audience.wish()

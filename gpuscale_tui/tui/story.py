@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from gpuscale_tui.tui.look import Line, Look, Span, wrap
 
 LABEL = 12
 EVENTS_OF_AN_ATTEMPT = 12
+_REMOVED = re.compile(r"snapshot \d+ removed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +168,9 @@ def _attempt_line(attempt: Attempt, worker: Worker | None, page: Page) -> Line:
 
 def _tells(event: Event) -> bool:
     """What the job and the machine did is told by the attempt; that it ended stands in its own line."""
-    return event.kind in {"attempt", "request", "warning"} and (event.to_state != "ended" or bool(event.detail))
+    if event.kind not in {"attempt", "request", "warning"} or _REMOVED.match(event.detail):
+        return False
+    return event.to_state != "ended" or bool(event.detail)
 
 
 def _event_line(event: Event, page: Page, *, indent: bool = False, names_job: bool = False) -> Line:

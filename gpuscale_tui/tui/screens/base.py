@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -24,15 +24,21 @@ if TYPE_CHECKING:
     from gpuscale_tui.tui.app import GpuscaleApp
 
 C = TypeVar("C")
+Movable: TypeAlias = "RowsTable[Any] | LogView | PageView"
 
 
 def bindings_for(name: str) -> list[BindingType]:
     """The bindings of one screen, from the table."""
     return [
         Binding(
-            action.keys, f"screen.do('{action.id}')", action.label, show=False, id=action.id, tooltip=action.help,
+            action.keys,
+            f"screen.do('{action.id}')",
+            action.label,
+            show=False,
+            id=action.id,
+            tooltip=action.help,
             priority=action.at_once,
-        )  # fmt: skip
+        )
         for action in on_screen(name)
     ]
 
@@ -113,7 +119,7 @@ class BaseScreen(Screen[None], Generic[C]):
         await self.gpuscale.do("open")
 
     @property
-    def moving(self) -> RowsTable | LogView | PageView | None:  # type: ignore[type-arg]
+    def moving(self) -> Movable | None:
         """What the moving keys move: the focused view, else the first one."""
         if isinstance(self.focused, (RowsTable, LogView, PageView)):
             return self.focused

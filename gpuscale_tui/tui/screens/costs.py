@@ -144,7 +144,7 @@ class CostsScreen(BaseScreen[Books]):
         self._again()
 
     def _again(self) -> None:
-        self.table.move_to_end(last=False)
+        self.table.restart()
         self.gpuscale.poke()
 
     def do_open(self) -> None:

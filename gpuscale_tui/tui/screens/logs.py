@@ -28,6 +28,8 @@ from gpuscale_tui.tui.widgets.rows_table import RowsTable
 from gpuscale_tui.tui.widgets.title import Title
 
 SIDEWAYS = 20
+NEIGHBOURS = 200
+"""Jobs among which the one before and the next are found where there is no room for the rail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,8 @@ class LogsScreen(BaseScreen[Shelf], JobDeeds):
 
     def wish(self) -> Wish:
         """The rail, the job, and the lines in view."""
-        view, job_id = View(JobFilter(), "queue", False, self.rail.window()), self._chosen
+        window = self.rail.window() if self.rail.display and self.rail.size.height else (0, NEIGHBOURS)
+        view, job_id = View(JobFilter(), "queue", False, window), self._chosen
         key, output = self.output.wanted()
         return Wish(
             self, (view, job_id, key), lambda connection, moment: read_shelf(connection, moment, view, job_id), output
@@ -159,6 +162,8 @@ class LogsScreen(BaseScreen[Shelf], JobDeeds):
             return
         shown = self.output.stream.attempt if self.output.stream else self._job.attempt
         self._attempt = shown - 1 if shown > 1 else self._job.attempt
+        self.output.open(self._stream())
+        self._tell()
         self.gpuscale.poke()
 
     def do_log_job_before(self) -> None:
@@ -185,7 +190,7 @@ class LogsScreen(BaseScreen[Shelf], JobDeeds):
 
     def do_log_search(self) -> None:
         """Type what to find."""
-        self.bar.open()
+        self.bar.open(anew=True)
 
     def on_filter_bar_left(self, event: FilterBar.Left) -> None:
         """Mark what was typed everywhere, and go to the nearest place above."""

@@ -75,6 +75,7 @@ class MarketScreen(BaseScreen[tuple[OfferRow, ...]]):
 
     def on_input_changed(self, _event: Input.Changed) -> None:
         """Each letter has its effect at once."""
+        self.table.restart()
         self.feed(self._offers, None, self.gpuscale.now())
 
     def on_filter_bar_left(self, _event: FilterBar.Left) -> None:

@@ -143,7 +143,7 @@ class QueueScreen(BaseScreen[Page], JobDeeds):
 
     def on_input_changed(self, _event: Input.Changed) -> None:
         """Each letter has its effect at once."""
-        self.table.move_to_end(last=False)
+        self.table.restart()
         self.gpuscale.poke()
 
     def on_filter_bar_left(self, _event: FilterBar.Left) -> None:
@@ -173,6 +173,7 @@ class QueueScreen(BaseScreen[Page], JobDeeds):
     def _order(self, sort: JobSort, *, descending: bool) -> None:
         self._sort, self._descending = sort, descending
         self.table.set_order(sort, descending)
+        self.table.restart()
         self.gpuscale.poke()
         if sort == "queue":
             self.notify("In the order of the queue" + (", turned round" if descending else ""), timeout=2)

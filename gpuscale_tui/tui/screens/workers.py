@@ -109,5 +109,5 @@ class WorkersScreen(BaseScreen[Page], WorkerDeeds):
     def do_worker_ended(self) -> None:
         """Show machines that are gone, or not."""
         self._ended = not self._ended
-        self.table.move_to_end(last=False)
+        self.table.restart()
         self.gpuscale.poke()

@@ -27,10 +27,12 @@ class FilterBar(Input):
         super().__init__(placeholder=placeholder, compact=True, select_on_focus=False, id="filter")
         self.cursor_blink = False
 
-    def open(self) -> None:
-        """Show the line and type in it."""
+    def open(self, *, anew: bool = False) -> None:
+        """Show the line and type in it, after what stands there or (`anew`) instead of it."""
         self.add_class("-open")
         self.focus()
+        if anew:
+            self.select_all()
 
     def close(self) -> None:
         """Empty and hide the line."""

@@ -78,6 +78,11 @@ class RowsTable(WindowView[R]):
         """Put the cursor on the row with this id as soon as it is here."""
         self._cursor_id = row_id
 
+    def restart(self) -> None:
+        """Begin anew at the first row: other rows are about to come, or another order."""
+        self._cursor, self._cursor_id = 0, None
+        self.scroll_to(y=0, animate=False)
+
     def forget_row(self) -> None:
         """Let the cursor stay at its place, whatever row comes there."""
         self._cursor_id = None

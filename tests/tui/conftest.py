@@ -1,0 +1,121 @@
+"""The screen over a real store, with a clock that stands still and a reader that is driven by hand."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from collections.abc import Callable
+from datetime import UTC
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from gpuscale_tui.model.settings import CloreConfig, ProvidersConfig, ScalerConfig, Settings, UiConfig
+from gpuscale_tui.store.home import Home
+from gpuscale_tui.tui.app import READER, GpuscaleApp
+from gpuscale_tui.tui.host import EngineHost
+from gpuscale_tui.tui.messages import EngineState
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class ShownHost(EngineHost):
+    """An engine's host that says what a test wants, and starts nothing."""
+
+    def __init__(self, state: EngineState) -> None:
+        super().__init__(None)
+        self.shown = state
+
+    def state(self, _pid: int | None) -> EngineState:
+        """What the test wants."""
+        return self.shown
+
+
+@pytest.fixture(scope="session")
+def busy() -> ModuleType:
+    """The script that writes a home in the middle of an afternoon."""
+    spec = importlib.util.spec_from_file_location("busy_home", ROOT / "scripts" / "busy_home.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def busy_once(busy: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Home:
+    """The busy home, written once; tests that change it use a copy."""
+    home: Home = busy.make(tmp_path_factory.mktemp("busy") / "home")
+    return home
+
+
+@pytest.fixture
+def busy_home(busy_once: Home, tmp_path: Path) -> Home:
+    """A busy home of the test's own."""
+    shutil.copytree(busy_once.path, tmp_path / "home")
+    return Home(tmp_path / "home")
+
+
+def settings(**ui: Any) -> Settings:
+    """The settings that the busy home was made under."""
+    return Settings(
+        scaler=ScalerConfig(max_workers=8, max_hourly_budget=4.0, max_price_per_gpu=0.48),
+        providers=ProvidersConfig(clore=CloreConfig(enabled=True)),
+        ui=UiConfig(**ui),
+    )
+
+
+MakeApp = Callable[..., GpuscaleApp]
+
+
+@pytest.fixture
+def make_app(busy: ModuleType) -> MakeApp:
+    """Makes the application over a home, with a clock that stands still and nothing read unasked."""
+
+    def make(home: Home, *, engine: EngineState | None = None, **options: Any) -> GpuscaleApp:
+        ui = {name: options.pop(name) for name in ("theme", "keymap", "banner") if name in options}
+        app = GpuscaleApp(
+            home, settings(**ui), host=ShownHost(engine or EngineState("inside", 4121)), clock=lambda: busy.NOW,
+            interval=None, zone=UTC, **options,
+        )  # fmt: skip
+        app.user = "ada"
+        return app
+
+    return make
+
+
+async def settle(pilot: Pilot[Any]) -> None:
+    """Until what the screen wants has been read and shown."""
+    app = pilot.app
+    assert isinstance(app, GpuscaleApp)
+    for _ in range(8):
+        await pilot.pause()
+        deeds = [worker for worker in app.workers if worker.group != READER and not worker.is_finished]
+        if deeds:
+            await app.workers.wait_for_complete(deeds)
+        if not await app.reader.read():
+            break
+    await pilot.pause()
+
+
+async def press(pilot: Pilot[Any], *keys: str) -> None:
+    """Press keys one by one, each with its effect shown."""
+    for key in keys:
+        await pilot.press(key)
+        await settle(pilot)
+
+
+async def write(pilot: Pilot[Any], text: str) -> None:
+    """Type a text, and see its effect at the end."""
+    await pilot.press(*text)
+    await settle(pilot)
+
+
+def shown(app: GpuscaleApp) -> list[str]:
+    """The lines on the terminal, as text."""
+    return ["".join(segment.text for segment in strip) for strip in app.screen._compositor.render_strips()]

@@ -186,6 +186,10 @@ def fill(path: Path) -> None:
             "INSERT INTO attempts (job_id, number, worker_id, state, assigned_at) SELECT id, 1, worker_id,"
             " CASE state WHEN 'running' THEN 'running' ELSE 'ended' END, started_at FROM jobs WHERE attempt = 1"
         )
+        connection.execute(
+            "INSERT INTO spans (worker_id, kind, job_id, attempt, started_at, ended_at, cost)"
+            " SELECT worker_id, 'job', id, 1, started_at, finished_at, 273 FROM jobs WHERE attempt = 1"
+        )
         connection.executemany(
             "INSERT INTO events (at, kind, job_id, to_state, detail) VALUES (?, 'job', ?, 'pending', 'submitted')",
             ((T0 + number, 1 + number % FINISHED) for number in range(EVENTS)),

@@ -236,3 +236,15 @@ async def test_notes_do_not_wait_for_the_disk_and_writes_do(db: AsyncDatabase) -
     assert await together(db, db.note(level), db.write(level), db.note(level)) == [2, 2, 2]
     assert await db.note(jobs.insert, [spec()], T0) == [1]
     assert await db.read(queries.count_jobs) == 1
+
+
+async def test_a_damaged_database_is_said_in_words_whoever_else_waits(db: AsyncDatabase) -> None:
+    def damaged(connection: sqlite3.Connection) -> None:
+        error = sqlite3.DatabaseError("database disk image is malformed")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise error
+
+    error, ids = await together(db, db.write(damaged), db.write(jobs.insert, [spec()], T0))
+    assert isinstance(error, StoreError)
+    assert "it is damaged; stop every gpuscale" in str(error)
+    assert ids == [1]

@@ -288,14 +288,27 @@ def test_since_counts_the_later_part_of_a_span(bench: Bench) -> None:
     attempt = running_for(bench, 4)
     since = bench.now - HOUR
     bench.now += HOUR
+    bench.end(attempt, Cause.FINISHED, JobState.DONE)
     bench.write(spans.book, attempt.worker_id, 5 * DOLLAR, bench.now, billed=False)
     idle = bench.idle()
     bench.now += HOUR
     bench.write(spans.book, idle.id, 2 * DOLLAR, bench.now, billed=False)
     report = bench.read(queries.costs, "job", since)
     assert report.total == 7 * DOLLAR, "what the ledger was charged since"
-    assert report.productive + report.idle == report.total
-    assert {row.key for row in report.rows} == {"j1", "(no job)"}
+    # two of the five hours of the job, of a dollar each, and two dollars of idling share the seven
+    assert (report.productive, report.idle) == (7 * DOLLAR // 2, 7 * DOLLAR // 2)
+    assert {(row.key, row.jobs, row.cost) for row in report.rows} == {
+        ("j1", 1, 7 * DOLLAR // 2), ("(no job)", 0, 7 * DOLLAR // 2),
+    }  # fmt: skip
+
+
+def test_a_clock_that_goes_back_makes_no_span_of_negative_length(bench: Bench) -> None:
+    worker = bench.boot()
+    bench.now -= HOUR
+    bench.write(workers.became_ready, worker.id, "key", **bench.by)
+    bench.now += 3 * HOUR
+    bench.write(spans.book, worker.id, 3 * DOLLAR, bench.now, billed=False)
+    assert timeline(bench, worker.id) == [("idle", None, -1, None, 3 * DOLLAR), ("setup", None, 0, 0, 0)]
 
 
 def test_days_and_months_are_utc(bench: Bench) -> None:

@@ -359,6 +359,24 @@ def test_an_interruption_at_any_step_of_a_commit_leaves_the_snapshot_before(
     assert allowed >= 4, "files, directories and manifest are all flushed"
 
 
+def test_everything_is_flushed_in_the_order_that_makes_it_count(
+    store: SnapshotStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+    flushed: list[str] = []
+
+    def note(descriptor: int) -> None:
+        flushed.append(str(Path(f"/proc/self/fd/{descriptor}").readlink().relative_to(store.root)))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    save(store, {"dir/a": b"1"})
+    assert flushed == [
+        "j17/.tmp-1/files/dir/a", "j17/.tmp-1/files/dir", "j17/.tmp-1/files", "j17/.tmp-1/manifest.json",
+        "j17/.tmp-1", "j17",
+    ]  # fmt: skip
+
+
 def test_an_empty_snapshot_is_a_snapshot(store: SnapshotStore) -> None:
     made = save(store, {})
     assert store.newest_valid(17) == made

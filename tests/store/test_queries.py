@@ -298,5 +298,6 @@ def test_default_pages_walk_indexes(
         if step.startswith("SCAN") and " USING " not in step and not any(s in step for s in small)
     ]
     assert walks == []
-    ordered = [step for step in steps if "TEMP B-TREE" in step and query is not queries.status]
-    assert all(step == "USE TEMP B-TREE FOR ORDER BY" for step in ordered)
+    sorts = [step for step in steps if "TEMP B-TREE" in step]
+    allowed = {queries.job_rows: 1, queries.job_row: 1, queries.status: 2}.get(query, 0)
+    assert len(sorts) <= allowed, "only the rows of one page are ever sorted, and machines grouped"

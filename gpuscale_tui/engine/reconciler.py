@@ -10,12 +10,13 @@ from collections.abc import Sequence
 
 from gpuscale_tui.engine import ending, view
 from gpuscale_tui.engine.context import Context
+from gpuscale_tui.engine.orphans import Orphans, claim_of
 from gpuscale_tui.engine.renter import Renter
 from gpuscale_tui.model.jobs import worker_label
 from gpuscale_tui.model.offers import Rental
-from gpuscale_tui.model.states import Cause, OrderOutcome, WorkerState
+from gpuscale_tui.model.states import Cause, WorkerState
 from gpuscale_tui.model.workers import Worker
-from gpuscale_tui.providers.base import Claim, Provider, ProviderError
+from gpuscale_tui.providers.base import Provider, ProviderError
 from gpuscale_tui.store import spans, workers
 from gpuscale_tui.store.workers import Adoption
 
@@ -38,6 +39,7 @@ class Reconciler:
     def __init__(self, context: Context, renter: Renter) -> None:
         self._context = context
         self._renter = renter
+        self._orphans = Orphans(context)
         self._errors: dict[str, str] = {}
 
     async def tick(self) -> float:
@@ -78,6 +80,7 @@ class Reconciler:
             if worker.order_id is not None and worker.created_at <= asked_at:
                 await self._compare(worker, by_id.get(worker.order_id))
         await self._late_bills(name, by_id)
+        await self._orphans.give_back(name, provider, rentals, await context.db.read(workers.live))
 
     async def _note_error(self, name: str, error: str) -> None:
         """Tell once that a provider does not answer, and once that it does again."""
@@ -96,7 +99,7 @@ class Reconciler:
             if worker.order_id is not None or worker.id in self._renter.calling:
                 continue
             free = [rental for rental in rentals if rental.order_id not in claimed]
-            found = [rental for rental in free if provider.recognises(_claim(worker), rental)]
+            found = [rental for rental in free if provider.recognises(claim_of(worker), rental)]
             if found:
                 chosen = min(found, key=lambda rental: (rental.created_at, rental.order_id))
                 claimed.add(chosen.order_id)
@@ -182,18 +185,3 @@ class Reconciler:
                     f"{worker_label(worker.id)} was rented there, but this provider is not in the settings: enable it"
                     f" so that the machine can be given back",
                 )
-
-
-def _claim(worker: Worker) -> Claim:
-    return Claim(
-        token=worker.token,
-        server_id=worker.server_id,
-        image=worker.image or "",
-        requested_at=worker.created_at,
-        known_orders=worker.known_orders,
-    )
-
-
-def is_unsettled(worker: Worker) -> bool:
-    """Whether it is not known yet whether an order came of this intent."""
-    return worker.order_id is None and worker.outcome in set(OrderOutcome)

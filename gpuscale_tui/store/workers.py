@@ -292,3 +292,43 @@ def ended_unbilled(connection: sqlite3.Connection, provider: str, since: int) ->
         (provider, since),
     )
     return [(row["id"], row["order_id"]) for row in found]
+
+
+def ended_holding(connection: sqlite3.Connection, provider: str, order_ids: Iterable[str]) -> list[Worker]:
+    """Workers that count as ended although the provider lists their orders as alive."""
+    wanted = list(order_ids)
+    found = connection.execute(
+        "SELECT workers.* FROM workers JOIN json_each(?) AS wanted ON workers.order_id = wanted.value"
+        " WHERE provider = ? AND state IN ('released', 'lost')"
+        " AND NOT EXISTS (SELECT 1 FROM workers AS newer WHERE newer.provider = workers.provider"
+        " AND newer.order_id = workers.order_id AND newer.state NOT IN ('released', 'lost'))",
+        (json.dumps(wanted), provider),
+    )
+    return [rows.worker(row) for row in found]
+
+
+def ended_without_order(connection: sqlite3.Connection, provider: str, since: int) -> list[Worker]:
+    """Workers that ended since then because no order was found to have come of their intent."""
+    found = connection.execute(
+        "SELECT * FROM workers WHERE provider = ? AND state = 'released' AND order_id IS NULL AND ended_at >= ?",
+        (provider, since),
+    )
+    return [rows.worker(row) for row in found]
+
+
+def order_appeared(
+    connection: sqlite3.Connection, worker_id: int, order_id: str, held_from: int, *, now: int, epoch: int | None
+) -> None:
+    """An order came of an intent after all, when that had seemed impossible: note it, so that its bill is booked."""
+    connection.execute(
+        "UPDATE workers SET order_id = ?, held_from = ?, billed = 0 WHERE id = ?", (order_id, held_from, worker_id)
+    )
+    events.append(
+        connection, now, "warning", f"order {order_id} appeared after all; it is given back", epoch=epoch,
+        worker_id=worker_id,
+    )  # fmt: skip
+
+
+def still_costs(connection: sqlite3.Connection, worker_id: int, now: int) -> None:
+    """An ended worker turns out to cost on: its books are open again until the provider's last word."""
+    connection.execute("UPDATE workers SET billed = 0, ended_at = ? WHERE id = ?", (now, worker_id))

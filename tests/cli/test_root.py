@@ -18,8 +18,10 @@ from gpuscale_tui import __version__
 from gpuscale_tui.cli.errors import database_message, guarded
 from gpuscale_tui.cli.root import VERBS, root
 from gpuscale_tui.model.states import JobState
+from gpuscale_tui.store import engines
+from gpuscale_tui.store.engines import Limits
 from tests.cli.conftest import Cli
-from tests.store.support import Bench
+from tests.store.support import DOLLAR, Bench
 
 HEAVY = ("textual", "httpx", "asyncssh", "aiosqlite", "rich", "asyncio", "h11", "msgspec")
 PLAIN_VERBS = (["--version"], ["queue"], ["status"], ["show", "j1"], ["workers"], ["why", "j1"], ["costs"], ["market"])
@@ -153,6 +155,7 @@ def test_options_before_the_verb_count_too(cli: Cli, tmp_path: Path) -> None:
 def test_plain_verbs_load_nothing_heavy(cli: Cli, bench: Bench, verb: list[str]) -> None:
     """They answer at once: no screen, no network, no event loop."""
     bench.submit()
+    bench.write(engines.begin_epoch, 4242, "autopilot", Limits(DOLLAR, 3), bench.now)
     script = (
         "import sys, atexit\n"
         "from gpuscale_tui.cli import run\n"

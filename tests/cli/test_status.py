@@ -64,8 +64,8 @@ def test_stop_ends_a_real_engine(cli: Cli) -> None:
     with cli.start("--autopilot") as engine:
         until(lambda: cli.json("status")["engine"]["mode"] == "autopilot")
         assert cli.json("status")["engine"]["pid"] == engine.pid
-        code, out, _ = cli.run("stop")
-        assert (code, out) == (0, b"the engine has ended; nothing is rented\n")
+        code, out, err = cli.run("stop")
+        assert (code, out) == (0, b"the engine has ended; nothing is rented\n"), err
         assert engine.wait(30) == 0
         assert engine.stdout is not None
         assert b'"kind": "end"' in engine.stdout.read()

@@ -129,8 +129,8 @@ class AsyncDatabase:
         if self._writer is None:
             raise RuntimeError("this store was opened for reading only")
         entry = Entry(command, self.epoch, durable)
-        self._waiting.append(entry)
-        return await asyncio.shield(self._writer.call(settle, self._waiting, entry))
+        self._waiting.append(entry)  # and handed to the thread in the same step, so that both are in one order
+        return await self._writer.call(settle, self._waiting, entry)
 
     async def data_version(self) -> int:
         """A number that changes when another connection has committed."""
@@ -173,11 +173,11 @@ class AsyncLogs:
 
     async def append(self, job_id: int, attempt: int, offset: int, data: bytes) -> int:
         """As `logs.append`; once begun it is carried through even when the caller is cancelled."""
-        return await asyncio.shield(self._writing.call(logs.append, job_id, attempt, offset, data))
+        return await self._writing.call(logs.append, job_id, attempt, offset, data)
 
     async def drop(self, job_id: int) -> None:
         """As `logs.drop`."""
-        await asyncio.shield(self._writing.call(logs.drop, job_id))
+        await self._writing.call(logs.drop, job_id)
 
     async def size(self, job_id: int, attempt: int) -> int:
         """As `logs.size`."""

@@ -162,6 +162,8 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (job_id, number)
     ) STRICT, WITHOUT ROWID;
 
+    CREATE INDEX snapshots_by_time ON snapshots (at, job_id, number);
+
     CREATE TABLE events (                          -- the audit log: every transition with its cause
         id         INTEGER PRIMARY KEY,
         at         INTEGER NOT NULL,

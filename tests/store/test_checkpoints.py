@@ -398,3 +398,10 @@ def test_the_database_remembers_snapshots(bench: Bench) -> None:
         (2, T0 + 9, 3, 4711, None), (1, T0 + 5, 3, 4711, T0 + 10),
     ]  # fmt: skip
     assert bench.value("SELECT count(*) FROM events WHERE detail LIKE 'snapshot%'") == 3
+    assert (
+        [row.number for row in bench.read(snapshots.kept)]
+        == [row.number for row in bench.read(snapshots.kept, 1)]
+        == [2]
+    )
+    assert bench.read(snapshots.count) == 2
+    assert [row.number for row in bench.read(snapshots.page, 1, 5)] == [1]

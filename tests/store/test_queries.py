@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gpuscale_tui.model.states import Cause, JobState, WorkerState
-from gpuscale_tui.store import engines, events, jobs, market, queries, spans, workers
+from gpuscale_tui.store import engines, events, jobs, market, queries, snapshots, spans, workers
 from gpuscale_tui.store.views import JobFilter, JobSort
 from tests.store.support import DOLLAR, HOUR, T0, Bench, offer, spec
 
@@ -281,6 +281,8 @@ DEFAULT_PAGES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     (jobs.live_attempts, (), {}),
     (jobs.cancelling, (), {}),
     (queries.status, (T0, 0), {}),
+    (snapshots.page, (0, 100), {}),
+    (snapshots.snapshots, (1,), {}),
 ]
 
 

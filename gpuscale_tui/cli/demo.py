@@ -35,6 +35,8 @@ COMMAND = ("python3", "train.py", "--lr", "{lr}", "--batch-size", "{batch}")
 SWEEP = ("lr=1e-2,3e-2,1e-1", "batch=16,32")
 FOREIGN = ("CLORE_API_KEY", "GPUSCALE_CLORE_URL", "GPUSCALE_CONFIG", "GPUSCALE_HOME")
 """Variables of the user's real life: nothing of it may reach the demonstration."""
+SETTLE_SEC = 0.5
+"""A process that was started this instant has no command line to be found by yet."""
 START_SEC = 20.0
 STOP_SEC = 45.0
 """Longer than the demonstration's shutdown_grace_sec."""
@@ -198,6 +200,7 @@ def _plain_line(line: str) -> str:
 
 def _end_background_engine(home: Home) -> None:
     """The screen may have left an engine behind: it gives everything back and ends with the demonstration."""
+    _wait(lambda: background_engine(home) is not None, SETTLE_SEC)
     pid = background_engine(home)
     if pid is None:
         return

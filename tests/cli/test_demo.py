@@ -109,7 +109,7 @@ def test_an_engine_in_the_background_ends_with_the_demonstration(cli: Cli) -> No
     """Asked in good order, also when it has only just been started."""
     cli.config.write_text("[scaler]\npoll_interval_sec = 0.2\n")
     pid = start_background(cli.home, config=cli.config, exit_when_idle=False)
-    assert background_engine(cli.home) == pid
+    until(lambda: background_engine(cli.home) == pid)
     _end_background_engine(cli.home)
     assert background_engine(cli.home) is None
     with Database(cli.home.database, readonly=True) as store:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from gpuscale_tui.engine import view
 from gpuscale_tui.engine.context import Context
 from gpuscale_tui.engine.renter import Renter
-from gpuscale_tui.model.offers import Need, Offer, Survey
+from gpuscale_tui.model.offers import Market, Need, Offer, Survey
 from gpuscale_tui.model.states import JobState
 from gpuscale_tui.policy.matching import offer_verdict
 from gpuscale_tui.policy.scaling import group_jobs, plan
@@ -16,8 +16,14 @@ from gpuscale_tui.providers.base import Provider, ProviderError
 from gpuscale_tui.store import demand, engines, market, workers
 from gpuscale_tui.store.engines import Request
 
-GROUPS_SURVEYED = 40
-"""Groups of jobs whose market is looked at in one round, the most urgent ones."""
+QUESTIONS_ASKED = 40
+"""Different questions put to the market in one round, those of the most urgent groups of jobs."""
+Question = tuple[str | None, int, str | None, Market | None]
+
+
+def question(need: Need) -> Question:
+    """What providers are asked for a need: image and price are policy's to judge, so groups share the answer."""
+    return (need.gpu_type, need.gpu_count, need.provider, need.market)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,19 +89,24 @@ class Planner:
 
     async def _survey(self, world: World) -> World:
         """Add the market's view for each group that lacks a machine, and for the settings' own GPU."""
-        wanted = {group.need.key: group.need for group in group_jobs(world) if group.uncovered > 0}
-        needs = dict(list(wanted.items())[:GROUPS_SURVEYED])
-        if world.default_need is not None:
-            needs.setdefault(world.default_need.key, world.default_need)
         if world.drain:
-            needs = {}
-        markets = {key: await self._market(need, world) for key, need in needs.items()}
+            return world
+        needs = [group.need for group in group_jobs(world) if group.uncovered > 0]
+        asked = dict(list({question(need): need for need in needs}.items())[:QUESTIONS_ASKED])
+        if world.default_need is not None:
+            # The last reading of a GPU type is the one that is remembered: the settings' own need comes last.
+            needs.append(world.default_need)
+            asked.pop(question(world.default_need), None)
+            asked[question(world.default_need)] = world.default_need
+        answers = {key: await self._market(need, world) for key, need in asked.items()}
+        markets = {need.key: answers[question(need)] for need in needs if question(need) in answers}
         return replace(world, markets=markets)
 
     async def _market(self, need: Need, world: World) -> MarketView:
         offers: list[Offer] = []
         rejected: dict[str, int] = {}
         errors: list[str] = []
+        nearest: list[str] = []
         for name, provider in self._context.providers.items():
             if need.provider not in {None, name}:
                 continue
@@ -109,9 +120,10 @@ class Planner:
                 continue
             await self._remember(name, need, survey, world)
             offers += survey.offers
+            nearest += survey.nearest
             for reason, count in survey.rejected.items():
                 rejected[reason] = rejected.get(reason, 0) + count
-        return MarketView(tuple(offers), rejected, tuple(errors))
+        return MarketView(tuple(offers), rejected, tuple(errors), tuple(dict.fromkeys(nearest)))
 
     async def _ask(self, name: str, provider: Provider, need: Need) -> Survey | str:
         try:

@@ -110,6 +110,7 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     CREATE INDEX workers_live ON workers (id, state, rate) WHERE state NOT IN ('released', 'lost');
     CREATE INDEX workers_ended ON workers (ended_at, id, state) WHERE ended_at IS NOT NULL;
+    CREATE INDEX workers_by_order ON workers (order_id, provider) WHERE order_id IS NOT NULL;
     CREATE UNIQUE INDEX one_worker_an_order ON workers (provider, order_id)
         WHERE order_id IS NOT NULL AND state NOT IN ('released', 'lost');
 

@@ -13,7 +13,7 @@ from gpuscale_tui.policy.matching import offer_verdict
 from gpuscale_tui.policy.scaling import group_jobs, plan
 from gpuscale_tui.policy.world import MarketView, Plan, Release, World
 from gpuscale_tui.providers.base import Provider, ProviderError
-from gpuscale_tui.store import demand, engines, market, workers
+from gpuscale_tui.store import demand, engines, jobs, market, workers
 from gpuscale_tui.store.engines import Request
 
 QUESTIONS_ASKED = 40
@@ -62,6 +62,7 @@ class Planner:
         waiting = await context.db.read(demand.waiting)
         running = await context.db.read(demand.count_by_state, JobState.RUNNING.value)
         live = await context.db.read(workers.live)
+        attempts = await context.db.read(jobs.live_attempts)
         failed = await self._paused_servers(now)
         requests = tuple(await context.db.read(engines.open_requests))
         world = World(
@@ -71,7 +72,7 @@ class Planner:
             limits=view.limits(context.settings, failed),
             pending=view.pending(waiting),
             running=running,
-            machines=view.machines(live),
+            machines=view.machines(live, attempts),
             default_need=view.default_need(context.settings),
             scale_up=sum(request.amount or 0 for request in requests if request.kind == "scale_up"),
             scale_down=sum(request.amount or 0 for request in requests if request.kind == "scale_down"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gpuscale_tui.model.gpus import canonical_gpu
+from gpuscale_tui.model.jobs import Attempt
 from gpuscale_tui.model.money import parse_usd
 from gpuscale_tui.model.offers import Need
 from gpuscale_tui.model.settings import Settings
@@ -46,8 +47,12 @@ def limits(settings: Settings, paused: dict[tuple[str, str], str] | None = None)
     )
 
 
-def machines(workers: Iterable[Worker]) -> tuple[Machine, ...]:
-    """Workers as policy sees them; one whose price counts against the cap is always among them."""
+def machines(workers: Iterable[Worker], attempts: Iterable[Attempt] = ()) -> tuple[Machine, ...]:
+    """Workers as policy sees them; one whose price counts against the cap is always among them.
+
+    `attempts` are those that have not ended: they say since when a worker is busy.
+    """
+    busy_since = {attempt.worker_id: attempt.assigned_at for attempt in attempts}
     return tuple(
         Machine(
             id=worker.id,
@@ -60,6 +65,7 @@ def machines(workers: Iterable[Worker]) -> tuple[Machine, ...]:
             rate=worker.rate,
             group_key=worker.group_key,
             idle_since=worker.idle_since,
+            busy_since=busy_since.get(worker.id),
             purpose=worker.purpose,
         )
         for worker in workers

@@ -11,6 +11,10 @@ from gpuscale_tui.policy.fleet import Fleet
 from gpuscale_tui.policy.placing import assign, by_need, is_ready, queue_order
 from gpuscale_tui.policy.world import Machine, PendingJob, World
 
+PATIENCE_MS = 10 * 60_000
+"""A machine that has been busy with one job for so long may be for days: a short queue does not wait for it any more.
+A machine of its own is up in about this time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -18,7 +22,8 @@ class Group:
 
     `ready` jobs may run now, the others are held after a fault. Of the ready ones `coming` have a machine on its way
     and `uncovered` have neither that nor an idle one; no machine is counted for two jobs. `servers` are all machines
-    that could take them sooner or later, busy ones too. `waits_since` (UTC ms) is the longest wait of an uncovered job.
+    that could take them sooner or later, busy ones too; `soon` leaves out those that were given their present job
+    PATIENCE_MS ago or longer. `neediest` is the most urgent job without a machine, where there is one.
     """
 
     need: Need
@@ -28,15 +33,15 @@ class Group:
     uncovered: int
     coming: int
     servers: int
+    soon: int
     neediest: PendingJob
-    waits_since: int
 
     @property
     def urgency(self) -> tuple[int, bool, int, tuple[int, int, int]]:
-        """Smallest first: the most urgent job without a machine, then groups that no machine serves at all, then the
+        """Smallest first: the most urgent job without a machine, then groups that no machine serves soon, then the
         most jobs without a machine, then the oldest."""
         first = self.neediest
-        return (first.priority, self.servers > 0, -self.uncovered, queue_order(first))
+        return (first.priority, self.soon > 0, -self.uncovered, queue_order(first))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +74,12 @@ def match(world: World) -> Demand:
     given: dict[Need, list[Machine]] = {}
     for job, machine in pairs:
         given.setdefault(job.need, []).append(machine)
-    everything = Fleet((machine for machine in world.machines if machine.may_serve), world.limits)
+    servers = [machine for machine in world.machines if machine.may_serve]
+    sooner_or_later = Fleet(servers, world.limits)
+    soon_free = Fleet((machine for machine in servers if not _long_busy(machine, world.now)), world.limits)
     groups = [
-        _group(members, ready[need], given.get(need, ()), everything.serving(need)) for need, members in jobs.items()
+        _group(members, ready[need], given.get(need, ()), (sooner_or_later.serving(need), soon_free.serving(need)))
+        for need, members in jobs.items()
     ]
     reserved = Counter(job.need for job, _ in later)
     return Demand(
@@ -80,6 +88,10 @@ def match(world: World) -> Demand:
         reserved={machine.id: job for job, machine in later if machine.free},
         unreserved={need: len(members) - reserved[need] for need, members in soon.items()},
     )
+
+
+def _long_busy(machine: Machine, now: int) -> bool:
+    return machine.busy_since is not None and now - machine.busy_since >= PATIENCE_MS
 
 
 def _held_for_a_moment(world: World, jobs: Mapping[Need, Sequence[PendingJob]]) -> dict[Need, list[PendingJob]]:
@@ -92,7 +104,9 @@ def _held_for_a_moment(world: World, jobs: Mapping[Need, Sequence[PendingJob]]) 
     return {need: members for need, members in held.items() if members}
 
 
-def _group(jobs: Sequence[PendingJob], ready: Sequence[PendingJob], machines: Sequence[Machine], servers: int) -> Group:
+def _group(
+    jobs: Sequence[PendingJob], ready: Sequence[PendingJob], machines: Sequence[Machine], servers: tuple[int, int]
+) -> Group:
     """Machines are given out in the order of the queue, so the jobs without one are the last."""
     uncovered = ready[len(machines) :]
     need = jobs[0].need
@@ -103,7 +117,7 @@ def _group(jobs: Sequence[PendingJob], ready: Sequence[PendingJob], machines: Se
         ready=len(ready),
         uncovered=len(uncovered),
         coming=sum(machine.on_its_way for machine in machines),
-        servers=servers,
+        servers=servers[0],
+        soon=servers[1],
         neediest=(uncovered or ready or jobs)[0],
-        waits_since=min((job.ready_since for job in uncovered or jobs), default=0),
     )

@@ -6,9 +6,8 @@ from collections import Counter
 
 from gpuscale_tui.model.money import format_usd
 from gpuscale_tui.model.offers import Need
-from gpuscale_tui.policy.demand import Group
+from gpuscale_tui.policy.demand import PATIENCE_MS, Group
 from gpuscale_tui.policy.matching import ask_of
-from gpuscale_tui.policy.renting import PATIENCE_MS
 from gpuscale_tui.policy.stock import Judged, Markets
 from gpuscale_tui.policy.wording import count, seconds, usd_at_least
 from gpuscale_tui.policy.world import MarketView, Reason, World
@@ -17,7 +16,7 @@ from gpuscale_tui.policy.world import MarketView, Reason, World
 def explain(world: World, group: Group, markets: Markets, waiting: int) -> Reason:
     """Why nothing is rented for a group that did not even ask for it; `waiting` jobs count towards the threshold."""
     if group.ready == 0:
-        goes_on = min(job.ready_since for job in group.jobs) - world.now
+        goes_on = min(job.not_before or world.now for job in group.jobs) - world.now
         return Reason("held", f"held after a fault; goes on in {seconds(goes_on)}")
     if group.uncovered == 0 and group.coming:
         return Reason("booting", f"{count(group.coming, 'machine')} on the way")
@@ -38,7 +37,7 @@ def explain(world: World, group: Group, markets: Markets, waiting: int) -> Reaso
 def _when(world: World, waiting: int) -> str:
     return (
         f"when {world.scaler.scale_up_threshold} jobs wait without a machine (scale_up_threshold; now {waiting}),"
-        f" or after {PATIENCE_MS // 60_000} min of waiting"
+        f" or when none has become free for {PATIENCE_MS // 60_000} min"
     )
 
 

@@ -8,15 +8,12 @@ from dataclasses import dataclass
 from gpuscale_tui.model.money import format_usd
 from gpuscale_tui.model.offers import Offer
 from gpuscale_tui.model.states import Purpose
-from gpuscale_tui.policy.demand import Group
+from gpuscale_tui.policy.demand import PATIENCE_MS, Group
 from gpuscale_tui.policy.matching import best_offer
 from gpuscale_tui.policy.stock import Judged, Markets
 from gpuscale_tui.policy.wording import count, usd_at_least
 from gpuscale_tui.policy.world import Reason, Rent, World
 
-PATIENCE_MS = 10 * 60_000
-"""How long a short queue waits for busy machines. Nobody knows for how long they stay busy, and a machine of its own
-is up in about this time."""
 NEXT = Reason("next", "another machine is being rented first; these jobs are looked at next")
 
 
@@ -103,8 +100,8 @@ def _wish(world: World, group: Group, waiting: int) -> str | None:
     waits = count(group.uncovered, "waiting job")
     if group.servers == 0:
         return f"there is no machine that could take {waits}"
-    if world.now - group.waits_since >= PATIENCE_MS:
-        return f"no machine has become free for {waits} in {PATIENCE_MS // 60_000} min"
+    if group.soon == 0:
+        return f"no machine that could take {waits} has become free for {PATIENCE_MS // 60_000} min"
     return None
 
 

@@ -23,17 +23,13 @@ class PendingJob:
     submitted_at: int
     not_before: int | None = None
 
-    @property
-    def ready_since(self) -> int:
-        """Since when it may run (UTC ms)."""
-        return self.submitted_at if self.not_before is None else max(self.submitted_at, self.not_before)
-
 
 @dataclass(frozen=True, slots=True)
 class Machine:
     """A worker as policy sees it. `rate` is micro-dollars per hour; `image` None runs any job as it is.
 
-    `taking_work` is False for an idle or busy machine that cannot be reached just now.
+    `taking_work` is False for an idle or busy machine that cannot be reached just now. `idle_since` and `busy_since`
+    (UTC ms) are when it became idle and when it was given its present job.
     """
 
     id: int
@@ -46,6 +42,7 @@ class Machine:
     rate: int
     group_key: str
     idle_since: int | None = None
+    busy_since: int | None = None
     taking_work: bool = True
     purpose: Purpose = Purpose.QUEUE
 

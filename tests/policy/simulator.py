@@ -206,7 +206,8 @@ class Simulation:
 
     def _turn(self, rented: Rented, state: WorkerState, fate: str, ticks: int | None) -> None:
         idle_since = self.now if state == IDLE else None
-        rented.machine = replace(rented.machine, state=state, idle_since=idle_since)
+        busy_since = self.now if state == BUSY else None
+        rented.machine = replace(rented.machine, state=state, idle_since=idle_since, busy_since=busy_since)
         rented.fate = fate
         rented.due = 2**62 if ticks is None else self.now + ticks * TICK_MS
 

@@ -71,6 +71,7 @@ def _machine(random: Random, id_: int) -> Machine:
         rate=random.choice(RATES) * CENT,
         group_key="x",
         idle_since=NOW - random.choice((0, 1000, 119_999, 120_000, 500_000)) if state == WorkerState.IDLE else None,
+        busy_since=NOW - random.choice(AGES_MS) if state == WorkerState.BUSY and random.random() < 0.9 else None,
         taking_work=random.random() < 0.9,
         purpose=random.choice(list(Purpose)),
     )

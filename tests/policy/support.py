@@ -32,12 +32,15 @@ def jobs(number: int, need: Need = NEED, first: int = 1, **more: Any) -> tuple[P
     return tuple(job(id_, need, **more) for id_ in range(first, first + number))
 
 
-def machine(id_: int = 1, state: WorkerState = WorkerState.IDLE, *, idle_sec: float = 0, **more: Any) -> Machine:
+def machine(
+    id_: int = 1, state: WorkerState = WorkerState.IDLE, *, idle_sec: float = 0, busy_sec: float = 60, **more: Any
+) -> Machine:
     """A machine that serves NEED, for 40 cents."""
-    since = NOW - round(idle_sec * 1000) if state == WorkerState.IDLE else None
+    idle = NOW - round(idle_sec * 1000) if state == WorkerState.IDLE else None
+    busy = NOW - round(busy_sec * 1000) if state == WorkerState.BUSY else None
     fields: dict[str, Any] = {
         "provider": "clore", "gpu_type": "RTX 4090", "gpu_count": 1, "image": "img", "market": Market.ON_DEMAND,
-        "rate": 40 * CENT, "group_key": NEED.key, "idle_since": since,
+        "rate": 40 * CENT, "group_key": NEED.key, "idle_since": idle, "busy_since": busy,
     }  # fmt: skip
     return Machine(id=id_, state=state, **(fields | more))
 

@@ -33,6 +33,11 @@ def test_the_cheapest_machine_first() -> None:
     assert pairs(jobs(3), fleet) == [(1, 2), (2, 3), (3, 1)]
 
 
+def test_at_the_same_price_the_machine_that_was_rented_first() -> None:
+    fleet = [machine(3, image=None), machine(2), machine(4, gpu_count=2), machine(5, provider="ssh")]
+    assert pairs(jobs(4), fleet) == [(1, 2), (2, 3), (3, 4), (4, 5)]
+
+
 @pytest.mark.parametrize("state", sorted(set(WorkerState) - {WorkerState.IDLE}))
 def test_only_idle_machines(state: WorkerState) -> None:
     assert pairs(jobs(1), machines(1, state)) == []

@@ -17,7 +17,7 @@ from gpuscale_tui.policy.matching import machine_serves, offer_verdict
 from gpuscale_tui.policy.placing import place, queue_order
 from gpuscale_tui.policy.scaling import group_jobs, plan
 from gpuscale_tui.policy.world import Machine, PendingJob, World
-from tests.policy.strategies import FLEETS, NEEDS, WORLDS
+from tests.policy.strategies import FLEETS, NEEDS, SEEDS, WORLDS, market
 from tests.policy.support import LIMITS, NOW, later
 
 MANY = settings(max_examples=800, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
@@ -45,6 +45,20 @@ def test_no_rent_passes_a_limit_or_breaks_a_need(found: World) -> None:
                 job.need == rent.need and (job.not_before is None or job.not_before <= found.now)
                 for job in found.pending
             )
+
+
+@MANY
+@given(SEEDS, NEEDS)
+def test_what_is_rented_for_a_need_serves_it(seed: int, need: Need) -> None:
+    """Else one machine after the other would be rented, each of no use."""
+    for offer in market(randomness.Random(seed), 12).offers:
+        if offer_verdict(offer, need, LIMITS) == "":
+            image = None if offer.any_image else need.image
+            rented = Machine(
+                1, WorkerState.ORDERING, offer.provider, offer.gpu_type, offer.gpu_count, image, offer.market,
+                offer.rate, need.key,
+            )  # fmt: skip
+            assert machine_serves(rented, need, LIMITS)
 
 
 @MANY
@@ -157,7 +171,8 @@ def test_a_threshold_a_wait_and_a_hold_say_what_lifts_them(found: World) -> None
             more = tuple(replace(fresh, id=1000 + n) for n in range(threshold - waiting))
             assert plan(replace(found, pending=found.pending + more)).groups[key].code != "short_queue"
             assert plan(replace(found, pending=found.pending + more[1:])).groups[key].code == "short_queue"
-            assert plan(later(found, 600)).groups[key].code != "short_queue"
+            if all(machine.busy_since for machine in found.machines if machine.may_serve):
+                assert plan(later(found, 600)).groups[key].code != "short_queue"
         if reason.code == "held":
             seconds = int(re.search(r"goes on in (\d+) s", reason.text)[1])
             assert plan(later(found, seconds)).groups[key].code != "held"
@@ -183,7 +198,7 @@ def test_the_price_that_would_do_does(found: World) -> None:
 @MANY
 @given(WORLDS)
 def test_an_idle_machines_timeout_is_true(found: World) -> None:
-    """With nothing on hold or on its way, which would change by the same time, it goes back when it is said to."""
+    """With nothing on hold, which would change by the same time, it goes back when it is said to."""
     assume(all(job.not_before is None or job.not_before <= found.now for job in found.pending))
     made = plan(found)
     for machine in found.machines:
@@ -192,7 +207,7 @@ def test_an_idle_machines_timeout_is_true(found: World) -> None:
             assert due > found.now
             after = plan(replace(found, now=due, scale_up=0, scale_down=0))
             if any(reason.code == "renting" for reason in after.groups.values()):
-                continue  # the longest wait of a short queue ended meanwhile: this world is another one
+                continue  # a short queue's patience ended meanwhile: this world is another one
             assert machine.id in {release.worker_id for release in after.releases}
             before = plan(replace(found, now=due - 1, scale_up=0, scale_down=0))
             assert machine.id not in {release.worker_id for release in before.releases}
@@ -224,6 +239,12 @@ def test_supply_is_what_placing_would_use_and_counts_once(found: World) -> None:
         assert group.ready == sum(job.need.key == group.key for job in ready)
         assert group.servers == sum(
             machine.may_serve and machine_serves(machine, group.need, found.limits) for machine in found.machines
+        )
+        assert group.soon == sum(
+            machine.may_serve
+            and machine_serves(machine, group.need, found.limits)
+            and (machine.busy_since is None or found.now - machine.busy_since < 600_000)
+            for machine in found.machines
         )
 
 

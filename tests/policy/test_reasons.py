@@ -103,12 +103,12 @@ class TestShortQueue:
         assert why.code == "short_queue"
         assert why.text == (
             "1 machine will take it when free; one more is rented when 5 jobs wait without a machine"
-            " (scale_up_threshold; now 2), or after 10 min of waiting"
+            " (scale_up_threshold; now 2), or when none has become free for 10 min"
         )
         assert not plan(replace(found, pending=jobs(4, age_sec=100))).rents
         assert plan(replace(found, pending=jobs(5, age_sec=100))).rents
-        assert not plan(later(found, 499)).rents
-        assert plan(later(found, 500)).rents
+        assert not plan(later(found, 539)).rents
+        assert plan(later(found, 540)).rents
 
     def test_a_further_machine_beyond_the_whole_cap_is_told(self) -> None:
         found = world(jobs(1), machines(1, BUSY, rate=10 * CENT), cap=20 * CENT)
@@ -117,6 +117,7 @@ class TestShortQueue:
             "busy",
             "1 machine will take it when free; one more would cost $0.40/h, over the whole cap of $0.20/h",
         )
+        assert reason(replace(found, cap=40 * CENT)).code == "short_queue"
 
     def test_where_no_other_offer_fits_the_busy_machines_are_all_there_is(self) -> None:
         market = MarketView((offer(60 * CENT),), {"rented": 7})

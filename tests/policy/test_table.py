@@ -111,6 +111,11 @@ class TestRentingFromTheThresholdOn:
         found = world((*jobs(50), job(99, OTHER, age_sec=1)), machines(3, BUSY), markets=markets)
         assert plan(found).rents[0].need == OTHER
 
+    def test_a_group_whose_machines_are_busy_for_long_is_as_needy_as_one_without(self) -> None:
+        markets = {OTHER: MarketView((offer(DOLLAR, gpu_type="H100"),))}
+        queue = (*jobs(50), job(99, OTHER))
+        assert plan(world(queue, machines(1, BUSY, busy_sec=9000), markets=markets)).rents[0].need == NEED
+
     def test_among_equals_the_larger_group_then_the_older_one(self) -> None:
         markets = {OTHER: MarketView((offer(DOLLAR, gpu_type="H100"),))}
         assert plan(world((*jobs(3), *jobs(4, OTHER, first=9)), markets=markets)).rents[0].need == OTHER
@@ -185,16 +190,20 @@ class TestShortQueue:
     def test_one_going_back_does_not_count(self) -> None:
         assert plan(world(jobs(1), machines(1, RELEASING))).rents
 
-    def test_it_waits_ten_minutes_for_a_busy_machine_and_no_longer(self) -> None:
-        """The machine may be busy for days."""
-        fleet = machines(1, BUSY)
-        assert not plan(world(jobs(1, age_sec=599), fleet)).rents
-        made = plan(world(jobs(1, age_sec=600), fleet))
-        assert "10 min" in made.rents[0].reason
+    def test_a_machine_that_is_busy_for_ten_minutes_may_be_busy_for_days(self) -> None:
+        assert not plan(world(jobs(1), machines(1, BUSY, busy_sec=599.999))).rents
+        made = plan(world(jobs(1), machines(1, BUSY, busy_sec=600)))
+        assert "has become free for 10 min" in made.rents[0].reason
 
-    def test_the_wait_begins_when_a_hold_ends(self) -> None:
-        requeued = replace(job(1, age_sec=9000), not_before=NOW - 1000)
-        assert not plan(world([requeued], machines(1, BUSY))).rents
+    def test_one_that_comes_free_now_and_then_is_waited_for_however_long_the_queue_takes(self) -> None:
+        """Else a high threshold would be worth nothing."""
+        fleet = (machine(1, BUSY, busy_sec=9000), machine(2, BUSY, busy_sec=30))
+        assert not plan(world(jobs(90, age_sec=9000), fleet, scaler={"scale_up_threshold": 100})).rents
+
+    @pytest.mark.parametrize("state", [BOOTING, ORDERING])
+    def test_one_on_its_way_is_waited_for(self, state: WorkerState) -> None:
+        fleet = (machine(1, BUSY, busy_sec=9000), machine(2, state))
+        assert not plan(world(jobs(2), fleet)).rents
 
     def test_a_machine_of_another_group_in_the_queue_is_not_counted_twice(self) -> None:
         """One booting machine that both could use: it takes the first job, the other one waits or is served."""
@@ -249,6 +258,10 @@ class TestReleasing:
         fleet = [machine(1, idle_sec=120)]
         assert released(world(jobs(1, held_sec=120), fleet)) == []
         assert released(world(jobs(1, held_sec=120.001), fleet)) == [1]
+
+    def test_a_job_whose_hold_ends_now_keeps_one_machine_only(self) -> None:
+        fleet = machines(2, IDLE, idle_sec=500)
+        assert released(world([replace(job(1), not_before=NOW)], fleet)) == [2]
 
     def test_the_dearest_first_and_never_below_min_workers(self) -> None:
         fleet = [machine(id_, idle_sec=500, rate=rate * CENT) for id_, rate in ((1, 20), (2, 40), (3, 30))]

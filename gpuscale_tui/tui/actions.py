@@ -93,7 +93,7 @@ class Action:
 
     `keys` are Textual's key names, set apart by commas. `footer` is the place in the footer, 0 for none, lower first.
     `when` says why the action does not apply to a subject, or nothing. `at_once` actions are done before the next key
-    is looked at, so that letters typed fast after a move between fields go where they are meant.
+    is looked at: keys that come in a burst, as over a slow line, are taken in their order and go where they are meant.
     """
 
     id: str
@@ -105,7 +105,7 @@ class Action:
     footer: int = 0
     when: Callable[[Subject], str] = _always
     palette: bool = True
-    at_once: bool = False
+    at_once: bool = True
 
     @property
     def method(self) -> str:
@@ -162,11 +162,10 @@ ACTIONS: tuple[Action, ...] = (
     Action("log.left", "left", "left", "Back to the left.", ("logs",), "Logs"),
     Action("form.send", "ctrl+s", "submit", "Submit what the form says.", ("form",), "Form", footer=1, palette=False),
     Action("form.next", "tab,down,enter", "next field", "To the next field; Enter too.", ("form",), "Form", footer=2,
-           palette=False, at_once=True),
-    Action("form.previous", "shift+tab,up", "field before", "To the field before.", ("form",), "Form", palette=False,
-           at_once=True),
+           palette=False),
+    Action("form.previous", "shift+tab,up", "field before", "To the field before.", ("form",), "Form", palette=False),
     Action("form.complete", "right", "complete", "Take the completion that is shown dimly (at the end of the text).",
-           ("form",), "Form", footer=3, palette=False),
+           ("form",), "Form", footer=3, palette=False, at_once=False),
     Action("form.clear", "ctrl+r", "clear", "Empty the form.", ("form",), "Form", footer=4, palette=False),
     Action("form.leave", "escape", "leave", "Leave the form; what you wrote is kept.", ("form",), "Form", footer=5,
            palette=False),

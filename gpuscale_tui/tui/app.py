@@ -177,6 +177,7 @@ class GpuscaleApp(AppDeeds, App[Leaving]):
         action, screen = by_id()[action_id], self.base_screen
         if screen is None:
             return
+        await screen.caught_up()
         reason = action.when(screen.subject())
         if reason:
             self.notify(reason[0].upper() + reason[1:], timeout=3, markup=False)

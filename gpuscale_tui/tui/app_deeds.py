@@ -91,29 +91,29 @@ class AppDeeds(Base):
         if isinstance(screen, LogsScreen):
             screen.choose(job_id)
 
-    def _open_form(self, texts: Mapping[str, str]) -> None:
+    async def _open_form(self, texts: Mapping[str, str]) -> None:
         from gpuscale_tui.tui.screens.form import FormScreen
 
-        self._me.push_screen(FormScreen(texts))
+        await self._me.push_screen(FormScreen(texts))
 
-    def do_job_new(self) -> None:
+    async def do_job_new(self) -> None:
         """The form, with what was written before."""
         me = self._me
-        self._open_form(me.draft or drafts.empty(me.settings))
+        await self._open_form(me.draft or drafts.empty(me.settings))
 
     async def clone(self, job_id: int) -> None:
         """The form with a job's values."""
         me = self._me
         job = await me.reader.database.read(jobs.get, job_id)
         if job is not None:
-            self._open_form(drafts.of_job(job, me.settings))
+            await self._open_form(drafts.of_job(job, me.settings))
 
-    def new_job_on(self, offer: OfferRow) -> None:
+    async def new_job_on(self, offer: OfferRow) -> None:
         """The form, asking for the GPU of an offer at its price."""
         me = self._me
         texts = me.draft or drafts.empty(me.settings)
         price = dollars(-(-offer.rate // max(1, offer.gpu_count)))
-        self._open_form({**texts, "gpu": offer.gpu_type or "none", "gpus": str(max(1, offer.gpu_count)),
+        await self._open_form({**texts, "gpu": offer.gpu_type or "none", "gpus": str(max(1, offer.gpu_count)),
                          "max_price": f"{price:.4g}"})  # fmt: skip
 
     def copy(self, text: str) -> None:
@@ -130,13 +130,13 @@ class AppDeeds(Base):
         if me.base_screen is not None:
             me.push_screen(Help(me.base_screen.NAME))
 
-    def do_palette(self) -> None:
+    async def do_palette(self) -> None:
         """Everything by name."""
         from gpuscale_tui.tui.palette import Palette
 
         me = self._me
         if me.base_screen is not None:
-            me.push_screen(Palette(me.base_screen.NAME), self._chosen)
+            await me.push_screen(Palette(me.base_screen.NAME), self._chosen)
 
     def _chosen(self, choice: str | None) -> None:
         kind, _, name = (choice or "").partition(":")

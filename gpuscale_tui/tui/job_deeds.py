@@ -101,10 +101,10 @@ class JobDeeds:
         if self.job is not None:
             self.gpuscale.show_logs(self.job.id)
 
-    def do_job_clone(self) -> None:
+    async def do_job_clone(self) -> None:
         """The form with its values."""
         if self.job is not None:
-            self.gpuscale.spawn(self.gpuscale.clone(self.job.id))
+            await self.gpuscale.clone(self.job.id)
 
     def do_copy(self) -> None:
         """Its id."""

@@ -121,7 +121,7 @@ class Palette(ModalScreen[str]):
 
     def on_mount(self) -> None:
         """Everything, before anything is typed."""
-        self.line.focus()
+        self.set_focus(self.line)
         self._show(self._fixed(""))
 
     def _fixed(self, typed: str) -> list[Entry]:

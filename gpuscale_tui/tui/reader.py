@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gpuscale_tui.engine.lock import running_engine
+from gpuscale_tui.model.errors import GpuscaleError
 from gpuscale_tui.store import queries
 from gpuscale_tui.store.aio import AsyncDatabase, Connection, open_connection
 from gpuscale_tui.store.database import in_snapshot
 from gpuscale_tui.store.home import Home
 from gpuscale_tui.store.logs import connect_logs
-from gpuscale_tui.store.opening import StoreError
 from gpuscale_tui.store.views import Status
 from gpuscale_tui.tui.messages import EngineState, Snapshot
 
@@ -132,7 +132,7 @@ class Reader:
     async def _read(self) -> bool:
         try:
             snapshot = await self._look()
-        except (sqlite3.Error, StoreError, OSError) as error:
+        except (sqlite3.Error, GpuscaleError, OSError) as error:
             snapshot = Snapshot(self._clock(), self._status, self._audience.engine_state(None), error=str(error))
             self._seen = ()
         if snapshot is not None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widget import Widget
+from textual.widgets import Input
 
-from gpuscale_tui.tui.actions import Subject, on_screen
+from gpuscale_tui.tui.actions import Subject, by_id, on_screen
 from gpuscale_tui.tui.messages import RowOpened, RowPointed, Snapshot
 from gpuscale_tui.tui.reader import Wish
+from gpuscale_tui.tui.widgets.filter import FilterBar
 from gpuscale_tui.tui.widgets.footer import Footer
 from gpuscale_tui.tui.widgets.header import Banner, Header, Tabs
 from gpuscale_tui.tui.widgets.log_view import LogView
@@ -23,13 +27,20 @@ from gpuscale_tui.tui.widgets.window import WindowView
 if TYPE_CHECKING:
     from gpuscale_tui.tui.app import GpuscaleApp
 
+SETTLE_SEC = 1.0
+"""A key waits so long at most for what the keys before it have asked for."""
+
 C = TypeVar("C")
 Movable: TypeAlias = "RowsTable[Any] | LogView | PageView"
 
 
 def bindings_for(name: str) -> list[BindingType]:
     """The bindings of one screen, from the table."""
-    return [
+    leaving: list[BindingType] = [
+        Binding("enter", "screen.leave_line(True)", show=False, priority=True),
+        Binding("escape", "screen.leave_line(False)", show=False, priority=True),
+    ]
+    return leaving + [
         Binding(
             action.keys,
             f"screen.do('{action.id}')",
@@ -106,6 +117,27 @@ class BaseScreen(Screen[None], Generic[C]):
         """The screen is shown again: read for it at once."""
         self.gpuscale.poke()
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """While a line is typed in, the keys are letters; only the form's own actions go on."""
+        if action == "leave_line":
+            return isinstance(self.focused, FilterBar)
+        typing = action == "do" and isinstance(self.focused, Input)
+        return not typing or by_id()[str(parameters[0])].where == ("form",)
+
+    async def action_leave_line(self, kept: bool) -> None:
+        """Leave the line that is typed in (Enter, Escape); what it chose is shown before the next key is taken."""
+        line = self.focused
+        if not isinstance(line, FilterBar):
+            return
+        self.set_focus(self.query(WindowView).first() if self.NAME != "logs" else self.query_one(LogView))
+        line.leave(kept=kept)
+        settled = asyncio.Event()
+        line.call_later(self.call_later, settled.set)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_SEC):
+                await settled.wait()
+                await self.gpuscale.reader.read()
+
     async def action_do(self, action_id: str) -> None:
         """Carry out an action of the table."""
         await self.gpuscale.do(action_id)
@@ -118,12 +150,27 @@ class BaseScreen(Screen[None], Generic[C]):
         """A double click is as good as Enter."""
         await self.gpuscale.do("open")
 
+    async def caught_up(self) -> None:
+        """Wait until the row under the cursor is here: keys that come in a burst mean what they will show."""
+        view = self.moving
+        if isinstance(view, RowsTable) and view.total and view.pointed is None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SETTLE_SEC):
+                    await self.gpuscale.reader.read()
+
     @property
     def moving(self) -> Movable | None:
         """What the moving keys move: the focused view, else the first one."""
         if isinstance(self.focused, (RowsTable, LogView, PageView)):
             return self.focused
         return next((view for view in self.query(WindowView) if isinstance(view, (RowsTable, LogView, PageView))), None)
+
+    def on_filter_bar_moved(self, event: FilterBar.Moved) -> None:
+        """The arrows move in the list while a filter is typed."""
+        view = next(iter(self.query(RowsTable)), None)
+        if view is not None:
+            view.move_by(event.rows)
+            view.move_pages(event.pages)
 
     def do_move_down(self) -> None:
         """One row down."""

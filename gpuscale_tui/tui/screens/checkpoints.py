@@ -65,7 +65,7 @@ class CheckpointsScreen(BaseScreen[Page]):
 
     def on_mount(self) -> None:
         """The table has the keys."""
-        self.table.focus()
+        self.set_focus(self.table)
 
     def wish(self) -> Wish:
         """The page of the table."""

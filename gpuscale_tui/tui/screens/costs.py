@@ -115,7 +115,7 @@ class CostsScreen(BaseScreen[Books]):
 
     def on_mount(self) -> None:
         """The table has the keys."""
-        self.table.focus()
+        self.set_focus(self.table)
 
     def wish(self) -> Wish:
         """The books of a time by a key."""

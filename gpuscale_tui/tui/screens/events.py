@@ -57,7 +57,7 @@ class EventsScreen(BaseScreen[Page]):
 
     def on_mount(self) -> None:
         """The table has the keys."""
-        self.table.focus()
+        self.set_focus(self.table)
 
     def wish(self) -> Wish:
         """The page of the table."""

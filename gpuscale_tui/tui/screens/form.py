@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.suggester import SuggestFromList
@@ -66,7 +66,7 @@ class FormScreen(BaseScreen[Surroundings]):
     def on_mount(self) -> None:
         """The command comes first."""
         self.query_one("#form").can_focus = False
-        self.fields[0].focus()
+        self.set_focus(self.fields[0])
         self._judge()
 
     def wish(self) -> Wish:
@@ -157,21 +157,35 @@ class FormScreen(BaseScreen[Surroundings]):
         self._touched = set()
         for each in self.fields:
             each.value = fresh[each.about.name]
-        self.fields[0].focus()
+        self.set_focus(self.fields[0])
 
     def do_form_leave(self) -> None:
         """Back; the texts are kept."""
-        self.app.pop_screen()
+        self._after_letters(self._leave)
 
-    async def do_form_send(self) -> None:
+    def _leave(self) -> None:
+        if self.is_current:
+            self.app.pop_screen()
+
+    def do_form_send(self) -> None:
         """Submit, or go to the first field that is wrong."""
+        self._after_letters(self._send)
+
+    def _after_letters(self, step: Callable[[], object]) -> None:
+        """Do something after the letters that are still on their way to the field, and what follows from them."""
+        if isinstance(self.focused, Field):
+            self.focused.call_later(self.call_later, step)
+        else:
+            self.call_later(step)
+
+    async def _send(self) -> None:
         self._touched = set(NAMES)
         if not self._checked.errors:
             await self._check_workdir()
         errors = {**self._checked.errors, **self._refused}
         if errors:
             self._show()
-            next(each for each in self.fields if each.about.name in errors).focus()
+            self.set_focus(next(each for each in self.fields if each.about.name in errors))
             return
         app, specs = self.gpuscale, self._checked.specs
         done = await app.command(commands.submit, app.home, specs, now=app.now())

@@ -79,7 +79,7 @@ class Help(ModalScreen[None]):
         app: GpuscaleApp = self.app  # type: ignore[assignment]
         self.heading.tell([("Keys", "title"), (f"  on {self._screen_name}", "muted")], [("Esc closes", "muted")])
         self.page.write(lambda width: help_lines(self._screen_name, app.keymap, width), app.now())
-        self.page.focus()
+        self.set_focus(self.page)
 
     def action_leave(self) -> None:
         """Close it."""

@@ -63,7 +63,7 @@ class JobScreen(BaseScreen[JobStory | None], JobDeeds):
 
     def on_mount(self) -> None:
         """The story has the keys; Tab goes to the output."""
-        self.page.focus()
+        self.set_focus(self.page)
 
     def wish(self) -> Wish:
         """The story, and the end of the output."""

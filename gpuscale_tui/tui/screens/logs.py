@@ -81,7 +81,7 @@ class LogsScreen(BaseScreen[Shelf], JobDeeds):
 
     def on_mount(self) -> None:
         """The output has the keys."""
-        self.output.focus()
+        self.set_focus(self.output)
 
     def choose(self, job_id: int) -> None:
         """Show the output of a job."""
@@ -194,7 +194,6 @@ class LogsScreen(BaseScreen[Shelf], JobDeeds):
 
     def on_filter_bar_left(self, event: FilterBar.Left) -> None:
         """Mark what was typed everywhere, and go to the nearest place above."""
-        self.output.focus()
         self.output.pattern = compile_search(self.bar.value) if event.kept else None
         self.output.hit = None
         self.output.forget_drawn()

@@ -45,7 +45,7 @@ class MarketScreen(BaseScreen[tuple[OfferRow, ...]]):
 
     def on_mount(self) -> None:
         """The table has the keys."""
-        self.table.focus()
+        self.set_focus(self.table)
 
     def wish(self) -> Wish:
         """All offers: a reading has some hundreds."""
@@ -78,19 +78,15 @@ class MarketScreen(BaseScreen[tuple[OfferRow, ...]]):
         self.table.restart()
         self.feed(self._offers, None, self.gpuscale.now())
 
-    def on_filter_bar_left(self, _event: FilterBar.Left) -> None:
-        """Back to the table."""
-        self.table.focus()
-
     def do_back(self) -> None:
         """Leave the filter."""
         self.bar.close()
 
-    def do_open(self) -> None:
+    async def do_open(self) -> None:
         """A job that wants this GPU: the form."""
         row = self.table.pointed
         if row is not None:
-            self.gpuscale.new_job_on(row.offer)
+            await self.gpuscale.new_job_on(row.offer)
 
     def do_copy(self) -> None:
         """The server's id."""

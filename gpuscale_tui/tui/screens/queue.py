@@ -16,7 +16,7 @@ from gpuscale_tui.store import queries
 from gpuscale_tui.store.views import JobFilter, JobRow, JobSort
 from gpuscale_tui.tui.actions import Subject
 from gpuscale_tui.tui.cells import JOB_COLUMNS
-from gpuscale_tui.tui.format import clean, plural
+from gpuscale_tui.tui.format import clean
 from gpuscale_tui.tui.job_deeds import JobDeeds
 from gpuscale_tui.tui.messages import ColumnChosen, RowPointed
 from gpuscale_tui.tui.reader import Moment, Wish
@@ -96,7 +96,7 @@ class QueueScreen(BaseScreen[Page], JobDeeds):
 
     def on_mount(self) -> None:
         """The table has the keys."""
-        self.table.focus()
+        self.set_focus(self.table)
 
     def wish(self) -> Wish:
         """The page of the table."""
@@ -108,7 +108,6 @@ class QueueScreen(BaseScreen[Page], JobDeeds):
         filtered = bool(self.bar.value)
         self.table.empty = ((), (("No job matches the filter.", "muted"),)) if filtered else EMPTY
         self.table.put(content.total, content.first, content.rows, now)
-        self.bar.border_title = plural(content.total, "job")
         self._tell_why()
 
     def subject(self) -> Subject:
@@ -145,10 +144,6 @@ class QueueScreen(BaseScreen[Page], JobDeeds):
         """Each letter has its effect at once."""
         self.table.restart()
         self.gpuscale.poke()
-
-    def on_filter_bar_left(self, _event: FilterBar.Left) -> None:
-        """Back to the table."""
-        self.table.focus()
 
     def do_back(self) -> None:
         """Leave the filter, then the order."""

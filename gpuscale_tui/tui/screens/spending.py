@@ -45,7 +45,7 @@ class SpendingScreen(BaseScreen[tuple[WorkerRow, ...]]):
 
     def on_mount(self) -> None:
         """The table has the keys."""
-        self.table.focus()
+        self.set_focus(self.table)
 
     def wish(self) -> Wish:
         """All machines that are up."""

@@ -49,7 +49,7 @@ class WorkerScreen(BaseScreen[WorkerStory | None], WorkerDeeds):
 
     def on_mount(self) -> None:
         """The story has the keys."""
-        self.page.focus()
+        self.set_focus(self.page)
 
     def wish(self) -> Wish:
         """The story."""

@@ -67,7 +67,7 @@ class WorkersScreen(BaseScreen[Page], WorkerDeeds):
 
     def on_mount(self) -> None:
         """The table has the keys."""
-        self.table.focus()
+        self.set_focus(self.table)
 
     def wish(self) -> Wish:
         """The page of the table."""

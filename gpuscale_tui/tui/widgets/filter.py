@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from textual import events
 from textual.message import Message
 from textual.widgets import Input
+
+MOVES = MappingProxyType({"down": (1, 0), "up": (-1, 0), "pagedown": (0, 1), "pageup": (0, -1)})
+"""Keys that move in the list while a line is typed in: rows, pages."""
 
 
 class FilterBar(Input):
@@ -23,6 +28,13 @@ class FilterBar(Input):
             super().__init__()
             self.kept = kept
 
+    class Moved(Message):
+        """The list was moved in while typing, by so many pages or rows: `(rows, pages)`."""
+
+        def __init__(self, move: tuple[int, int]) -> None:
+            super().__init__()
+            self.rows, self.pages = move
+
     def __init__(self, placeholder: str) -> None:
         super().__init__(placeholder=placeholder, compact=True, select_on_focus=False, id="filter")
         self.cursor_blink = False
@@ -30,7 +42,7 @@ class FilterBar(Input):
     def open(self, *, anew: bool = False) -> None:
         """Show the line and type in it, after what stands there or (`anew`) instead of it."""
         self.add_class("-open")
-        self.focus()
+        self.screen.set_focus(self)  # at once: letters that follow are meant for it
         if anew:
             self.select_all()
 
@@ -39,13 +51,18 @@ class FilterBar(Input):
         self.value = ""
         self.remove_class("-open")
 
-    def on_key(self, event: events.Key) -> None:
-        """Enter and Escape leave the line."""
-        if event.key not in {"enter", "escape"}:
-            return
-        event.stop()
-        event.prevent_default()
-        kept = event.key == "enter" and bool(self.value)
+    def leave(self, *, kept: bool) -> None:
+        """End typing, after the letters that are still on their way to this line."""
+        self.call_later(self._leave, kept)
+
+    def _leave(self, kept: bool) -> None:
+        kept = kept and bool(self.value)
         if not kept:
             self.close()
         self.post_message(self.Left(kept))
+
+    def on_key(self, event: events.Key) -> None:
+        """The arrows move in the list."""
+        if event.key in MOVES:
+            event.stop()
+            self.post_message(self.Moved(MOVES[event.key]))

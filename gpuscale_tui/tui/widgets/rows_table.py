@@ -43,6 +43,7 @@ class RowsTable(WindowView[R]):
         self._cursor_id: object = None
         self._told: object = None
         self.always_active = False
+        self._old = False
 
     @property
     def cursor(self) -> int:
@@ -51,11 +52,12 @@ class RowsTable(WindowView[R]):
 
     @property
     def pointed(self) -> R | None:
-        """The row that the cursor is on, when there is one and it is here."""
-        return self.item(self._cursor) if self.total else None
+        """The row that the cursor is on, when there is one and it is here; none while other rows are on their way."""
+        return self.item(self._cursor) if self.total and not self._old else None
 
     def put(self, total: int, first: int, items: Sequence[R], now: int) -> None:
         """Take rows that were fetched; the cursor follows its row."""
+        self._old = False
         if self._cursor_id is not None:
             found = next((first + place for place, row in enumerate(items) if row.id == self._cursor_id), None)
             if found is not None and found != self._cursor:
@@ -80,7 +82,7 @@ class RowsTable(WindowView[R]):
 
     def restart(self) -> None:
         """Begin anew at the first row: other rows are about to come, or another order."""
-        self._cursor, self._cursor_id = 0, None
+        self._cursor, self._cursor_id, self._old = 0, None, True
         self.scroll_to(y=0, animate=False)
 
     def forget_row(self) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass, replace
 
 from gpuscale_tui.engine import view
 from gpuscale_tui.engine.context import Context
 from gpuscale_tui.engine.renter import Renter
+from gpuscale_tui.model.jobs import Attempt
 from gpuscale_tui.model.offers import Market, Need, Offer, Survey
-from gpuscale_tui.model.states import JobState
+from gpuscale_tui.model.states import JobState, WorkerState
+from gpuscale_tui.model.workers import Worker
 from gpuscale_tui.policy.matching import offer_verdict
 from gpuscale_tui.policy.scaling import group_jobs, plan
 from gpuscale_tui.policy.world import MarketView, Plan, Release, World
 from gpuscale_tui.providers.base import Provider, ProviderError
 from gpuscale_tui.store import demand, engines, jobs, market, workers
+from gpuscale_tui.store.demand import Waiting
 from gpuscale_tui.store.engines import Request
 
 QUESTIONS_ASKED = 40
@@ -24,6 +28,38 @@ Question = tuple[str | None, int, str | None, Market | None]
 def question(need: Need) -> Question:
     """What providers are asked for a need: image and price are policy's to judge, so groups share the answer."""
     return (need.gpu_type, need.gpu_count, need.provider, need.market)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What stands in the store at one instant."""
+
+    waiting: list[Waiting]
+    running: int
+    live: list[Worker]
+    attempts: list[Attempt]
+    requests: list[Request]
+
+
+def see(connection: sqlite3.Connection) -> Seen:
+    """One snapshot: a job that goes from running to pending between two reads would seem to be neither."""
+    return Seen(
+        waiting=demand.waiting(connection),
+        running=demand.count_by_state(connection, JobState.RUNNING.value),
+        live=workers.live(connection),
+        attempts=jobs.live_attempts(connection),
+        requests=engines.open_requests(connection),
+    )
+
+
+def release_as_seen(
+    connection: sqlite3.Connection, release: Release, state: WorkerState, *, grace_ms: int, now: int, epoch: int | None
+) -> bool:
+    """Begin to give a worker back unless it has changed since the plan was made: it may have been given a job."""
+    worker = workers.get(connection, release.worker_id)
+    if worker is None or worker.state != state:
+        return False
+    return workers.begin_release(connection, release.worker_id, release.reason, grace_ms=grace_ms, now=now, epoch=epoch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +85,9 @@ class Planner:
 
     async def tick(self) -> float:
         """See `Service.tick`."""
-        standing = await self._look()
-        world = await self._survey(standing.world)
-        made = plan(world)
+        markets = await self._survey((await self._look()).world)
+        standing = await self._look()  # again: the market's answers may have taken seconds
+        made = plan(replace(standing.world, markets=markets))
         await self._release(made.releases, standing)
         self._rent(made, standing)
         await self._explain(made)
@@ -59,26 +95,22 @@ class Planner:
 
     async def _look(self) -> Standing:
         context, now = self._context, self._context.now()
-        waiting = await context.db.read(demand.waiting)
-        running = await context.db.read(demand.count_by_state, JobState.RUNNING.value)
-        live = await context.db.read(workers.live)
-        attempts = await context.db.read(jobs.live_attempts)
+        seen = await context.db.read(see)
         failed = await self._paused_servers(now)
-        requests = tuple(await context.db.read(engines.open_requests))
         world = World(
             now=now,
             scaler=context.settings.scaler,
             cap=view.cap(context.settings),
             limits=view.limits(context.settings, failed),
-            pending=view.pending(waiting),
-            running=running,
-            machines=view.machines(live, attempts),
+            pending=view.pending(seen.waiting),
+            running=seen.running,
+            machines=view.machines(seen.live, seen.attempts),
             default_need=view.default_need(context.settings),
-            scale_up=sum(request.amount or 0 for request in requests if request.kind == "scale_up"),
-            scale_down=sum(request.amount or 0 for request in requests if request.kind == "scale_down"),
+            scale_up=sum(request.amount or 0 for request in seen.requests if request.kind == "scale_up"),
+            scale_down=sum(request.amount or 0 for request in seen.requests if request.kind == "scale_down"),
             drain=context.control.drain,
         )
-        return Standing(world, requests)
+        return Standing(world, tuple(seen.requests))
 
     async def _paused_servers(self, now: int) -> dict[tuple[str, str], str]:
         """Servers that failed us lately; a host of our own is left alone for a shorter time."""
@@ -88,10 +120,10 @@ class Planner:
         rented = {name for name, provider in context.providers.items() if provider.facts.boots}
         return {server: why for server, why in failed.items() if server[0] in rented or server in just_now}
 
-    async def _survey(self, world: World) -> World:
-        """Add the market's view for each group that lacks a machine, and for the settings' own GPU."""
+    async def _survey(self, world: World) -> dict[str, MarketView]:
+        """The market's view for each group that lacks a machine, and for the settings' own GPU, by need."""
         if world.drain:
-            return world
+            return {}
         needs = [group.need for group in group_jobs(world) if group.uncovered > 0]
         asked = dict(list({question(need): need for need in needs}.items())[:QUESTIONS_ASKED])
         if world.default_need is not None:
@@ -100,8 +132,7 @@ class Planner:
             asked.pop(question(world.default_need), None)
             asked[question(world.default_need)] = world.default_need
         answers = {key: await self._market(need, world) for key, need in asked.items()}
-        markets = {need.key: answers[question(need)] for need in needs if question(need) in answers}
-        return replace(world, markets=markets)
+        return {need.key: answers[question(need)] for need in needs if question(need) in answers}
 
     async def _market(self, need: Need, world: World) -> MarketView:
         offers: list[Offer] = []
@@ -141,9 +172,10 @@ class Planner:
     async def _release(self, releases: tuple[Release, ...], standing: Standing) -> None:
         context = self._context
         grace = int(context.settings.scaler.shutdown_grace_sec * 1000)
+        states = {machine.id: machine.state for machine in standing.world.machines}
         for release in releases:
             begun = await context.db.write(
-                workers.begin_release, release.worker_id, release.reason, grace_ms=grace, now=context.now(),
+                release_as_seen, release, states[release.worker_id], grace_ms=grace, now=context.now(),
                 epoch=context.epoch,
             )  # fmt: skip
             request = standing.request("scale_down")

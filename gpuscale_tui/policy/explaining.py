@@ -50,15 +50,17 @@ def _no_offer(world: World, group: Group, market: MarketView, judged: Judged) ->
     code = "busy" if group.servers else "no_offer"
     why = Counter(market.rejected)
     why.update(judged.verdicts)
-    if not why and market.errors:
-        return Reason("provider_error", f"{_later(group)}no answer from the market: {market.errors[0]}")
+    unheard = f"no answer from the market: {market.errors[0]}" if market.errors else ""
+    if unheard and not why:
+        return Reason("provider_error", f"{_later(group)}{unheard}")
     if not why:
         near = f"; near it there are {', '.join(market.nearest)}" if market.nearest else ""
         return Reason(code, f"{_later(group)}no provider offers {_wanted(group.need)}{near}: change it, or wait")
     worst_first = sorted(why.items(), key=lambda item: (-item[1], item[0]))
     counted = ", ".join(f"{number} {reason}" for reason, number in worst_first[:4])
     change = _price_that_would_do(world, group.need, judged)
-    return Reason(code, f"{_later(group)}no offer of {_wanted(group.need)} fits: {counted}{change}")
+    rest = f"; {unheard}" if unheard else ""
+    return Reason(code, f"{_later(group)}no offer of {_wanted(group.need)} fits: {counted}{change}{rest}")
 
 
 def _wanted(need: Need) -> str:

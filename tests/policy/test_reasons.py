@@ -168,6 +168,12 @@ class TestNoOffer:
         why = reason(world(jobs(1), markets={NEED: MarketView(errors=("clore: time-out",))}))
         assert why == Reason("provider_error", "no answer from the market: clore: time-out")
 
+    def test_one_provider_has_none_and_another_does_not_answer(self) -> None:
+        view = MarketView((), {"taken": 2}, ("clore: time-out",))
+        assert reason(world(jobs(1), markets={NEED: view})).text == (
+            "no offer of 1x RTX 4090 fits: 2 taken; no answer from the market: clore: time-out"
+        )
+
     def test_offers_of_one_provider_are_used_though_another_does_not_answer(self) -> None:
         assert plan(world(jobs(1), markets={NEED: MarketView((offer(),), errors=("aws: time-out",))})).rents
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shlex
-from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from gpuscale_tui.engine import ending
+from gpuscale_tui.engine import dispatch, staging, view
 from gpuscale_tui.engine.context import Context
+from gpuscale_tui.engine.dispatch import Assignment, Terms
 from gpuscale_tui.engine.ending import AttemptEnd
 from gpuscale_tui.engine.links import Links
 from gpuscale_tui.engine.saver import Saver
+from gpuscale_tui.engine.staging import JobInputError
 from gpuscale_tui.model.jobs import Attempt, Job, job_label, worker_label
 from gpuscale_tui.model.states import AttemptState, Cause, WorkerState
 from gpuscale_tui.model.workers import Worker
-from gpuscale_tui.remote import attempts, transfer
+from gpuscale_tui.remote import attempts
 from gpuscale_tui.remote.attempts import AttemptRef, Exit
 from gpuscale_tui.remote.connection import Machine
 from gpuscale_tui.remote.errors import (
@@ -34,12 +34,13 @@ from gpuscale_tui.remote.launch import Launch
 from gpuscale_tui.store import events, jobs, workers
 from gpuscale_tui.store.secrets import read_job_secrets
 
-MEGABYTE = 1_000_000
 FIRST_RETRY_SEC = 0.5
 LONGEST_RETRY_SEC = 20.0
 JOB_GRACE_SEC = 30
 FINAL_SAVE_TRIES = 3
 T = TypeVar("T")
+Ended = Callable[[Attempt, tuple[Assignment, ...]], None]
+"""Told once an attempt has ended, with those that were placed in the same moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +50,6 @@ class StopReason:
     cause: Cause
     text: str
     by_user: bool = True
-
-
-class JobInputError(Exception):
-    """Something the job itself brings (its working directory) is missing or too large: only its user can mend it."""
 
 
 async def beside(main: Coroutine[None, None, T], *helpers: Coroutine[None, None, None]) -> T:
@@ -73,10 +70,13 @@ async def beside(main: Coroutine[None, None, T], *helpers: Coroutine[None, None,
 class AttemptRun:
     """Carries one attempt through. `ask_to_stop` may be called at any time."""
 
-    def __init__(self, context: Context, links: Links, attempt: Attempt) -> None:
+    def __init__(self, context: Context, links: Links, attempt: Attempt, ended: Ended) -> None:
         self._context = context
         self._links = links
         self._attempt = attempt
+        self._ended = ended
+        self._placed: Assignment | None = None
+        self._output: int | None = None
         self._ref = AttemptRef(context.base, attempt.remote_name)
         self._saver = Saver(context, attempt, self._ref)
         self._stop: asyncio.Future[StopReason] = asyncio.get_running_loop().create_future()
@@ -86,9 +86,10 @@ class AttemptRun:
         if not self._stop.done():
             self._stop.set_result(reason)
 
-    async def run(self) -> None:
+    async def run(self, placed: Assignment | None = None) -> None:
         """Go on from wherever the attempt stands until it has ended. An unreachable machine is tried for ever:
-        whether it is gone is for its provider to say."""
+        whether it is gone is for its provider to say. `placed`: it was placed this instant and nothing was done yet."""
+        self._placed = placed
         pause = FIRST_RETRY_SEC
         while True:
             try:
@@ -119,79 +120,53 @@ class AttemptRun:
         return True
 
     async def _note(self, why: str) -> None:
-        await self._context.db.write(workers.explain, [(self._attempt.worker_id, why)])
+        await self._context.db.note(workers.explain, [(self._attempt.worker_id, why)])
 
     async def _proceed(self) -> None:
-        context = self._context
-        attempt = await context.db.read(jobs.get_attempt, self._attempt.job_id, self._attempt.number)
-        job = await context.db.read(jobs.get, self._attempt.job_id)
-        worker = await context.db.read(workers.get, self._attempt.worker_id)
-        if attempt is None or job is None or worker is None or attempt.state == AttemptState.ENDED:
+        context, new = self._context, self._placed
+        found = new or await context.db.read(dispatch.find, self._attempt.job_id, self._attempt.number)
+        self._placed = None
+        if found is None or found.attempt.state == AttemptState.ENDED:
             return
-        if attempt.state in {AttemptState.ASSIGNED, AttemptState.STAGING} and self._stop.done():
+        waits = found.attempt.state in {AttemptState.ASSIGNED, AttemptState.STAGING}
+        if waits and self._stop.done():
             reason = self._stop.result()
             await self._end(AttemptEnd(reason.cause, error=reason.text, by_user=reason.by_user))
             return
-        machine = await self._links.machine(worker)
-        resumed_from = ""
-        if attempt.state in {AttemptState.ASSIGNED, AttemptState.STAGING}:
-            resumed_from = await self._stage(machine, job)
-        if attempt.state == AttemptState.SAVING:
+        machine = await self._links.machine(found.worker)
+        if found.attempt.state == AttemptState.SAVING:
             done = await self._recall_exit(machine)
         else:
-            done = await self._execute(machine, job, worker, resumed_from)
-            await self._advance(AttemptState.SAVING)
-        await self._finish(machine, done, worker)
-
-    async def _advance(self, *states: AttemptState) -> None:
-        context = self._context
-        for state in states:
-            await context.db.write(jobs.advance_attempt, self._attempt, state, now=context.now(), epoch=context.epoch)
+            resumed_from = await (self._stage(machine, found.job) if waits else self._resumed(machine, found.attempt))
+            stored = 0 if new else await context.logs.size(self._attempt.job_id, self._attempt.number)
+            done = await self._execute(machine, found, resumed_from, stored)
+        await self._finish(machine, done, found)
 
     async def _stage(self, machine: Machine, job: Job) -> str:
-        """Upload what the job needs; returns the absolute remote path to resume from, empty at first."""
-        await self._advance(AttemptState.STAGING)
-        resumed_from = ""
-        if job.spec.workdir is not None or job.attempt > 1 or job.spec.checkpoint_dir is not None:
-            await attempts.prepare(machine, self._ref)
-            await self._put_workdir(machine, job)
-            snapshot = await self._saver.restore(machine)
-            if snapshot is not None:
-                resumed_from = f"{await _remote_home(machine)}/{self._ref.directory}/checkpoints"
-            await self._link_checkpoints(machine, job)
-        await self._advance(AttemptState.RUNNING)
+        """Bring what the job needs; returns the absolute remote path to resume from, empty at first.
+
+        That everything was brought is made durable: done again, it would overwrite what the running command writes.
+        """
+        context, attempt = self._context, self._attempt
+        if not dispatch.is_staged(job):
+            await context.db.note(dispatch.skip_staging, attempt, now=context.now(), epoch=context.epoch)
+            return ""
+        await context.db.note(
+            jobs.advance_attempt, attempt, AttemptState.STAGING, now=context.now(), epoch=context.epoch
+        )
+        resumed_from = await staging.stage(context, machine, self._ref, job, self._saver)
+        await context.db.write(
+            jobs.advance_attempt, attempt, AttemptState.RUNNING, now=context.now(), epoch=context.epoch
+        )
         return resumed_from
 
-    async def _put_workdir(self, machine: Machine, job: Job) -> None:
-        if job.spec.workdir is None:
-            return
-        limit = int(self._context.settings.scaler.workdir_max_mb * MEGABYTE)
-        root = Path(job.spec.workdir)
-        try:
-            chosen = await asyncio.to_thread(transfer.select_workdir, root, max_bytes=limit)
-        except (OSError, ValueError) as error:
-            raise JobInputError(f"workdir {root}: {error}") from error
-        await transfer.put_tree(machine, f"{self._ref.directory}/work", root, chosen.files)
+    async def _resumed(self, machine: Machine, attempt: Attempt) -> str:
+        """The same path for an attempt that an engine before this one has staged."""
+        return "" if attempt.resumed_from is None else await staging.checkpoint_path(machine, self._ref)
 
-    async def _link_checkpoints(self, machine: Machine, job: Job) -> None:
-        """Let a command that writes checkpoints to a place of its own write them into CHECKPOINT_DIR."""
-        path = job.spec.checkpoint_dir
-        if path is None:
-            return
-        directory = self._ref.directory
-        target = shlex.quote(f"{directory}/work/{path}")
-        script = (
-            f'[ -L {target} ] || {{ mkdir -p -- "$(dirname -- {target})" && rmdir -- {target} 2>/dev/null;'
-            f' ln -s -- "$HOME/{directory}/checkpoints" {target}; }}'
-        )
-        done = await machine.run(script, label="linking the checkpoint directory")
-        if done.exit_status != 0:
-            raise JobInputError(f"checkpoint_dir {path!r} exists in the working directory and is not empty")
-
-    async def _execute(self, machine: Machine, job: Job, worker: Worker, resumed_from: str) -> Exit:
+    async def _execute(self, machine: Machine, found: Assignment, resumed_from: str, stored: int) -> Exit:
         """Start the command, or attach to it, and follow it to its end while its checkpoints are saved."""
-        context, attempt = self._context, self._attempt
-        stored = await context.logs.size(attempt.job_id, attempt.number)
+        context, attempt, job = self._context, self._attempt, found.job
         position = stored
 
         async def sink(data: bytes) -> None:
@@ -201,18 +176,21 @@ class AttemptRun:
         launch = Launch(
             command=job.spec.command or "",
             argv=job.spec.argv,
-            env=self._environment(job, worker, resumed_from),
+            env=self._environment(job, found.worker, resumed_from),
             runtime_limit_sec=job.spec.max_runtime_sec,
             grace_sec=JOB_GRACE_SEC,
         )
         try:
-            return await beside(
+            done = await beside(
                 attempts.execute(machine, self._ref, launch, offset=stored, sink=sink),
                 self._save_now_and_then(machine),
                 self._stop_when_asked(machine),
             )
-        finally:
-            await context.db.write(jobs.record_output, attempt.job_id, attempt.number, position)
+        except BaseException:
+            await context.db.note(jobs.record_output, attempt.job_id, attempt.number, position)
+            raise
+        self._output = position  # stored together with the attempt's end
+        return done
 
     def _environment(self, job: Job, worker: Worker, resumed_from: str) -> Mapping[str, str]:
         secrets = read_job_secrets(self._context.home, job.id) if job.spec.secret_env else {}
@@ -253,18 +231,23 @@ class AttemptRun:
             raise AttemptVanished(f"{machine.where}: how {self._ref.name} ended is not known any more")
         return found.exit
 
-    async def _finish(self, machine: Machine, done: Exit, worker: Worker) -> None:
-        """The last snapshot, then the end."""
+    async def _finish(self, machine: Machine, done: Exit, found: Assignment) -> None:
+        """The last snapshot, then the end. A command that left no checkpoints has none to wait for."""
+        if done.has_checkpoints:
+            context, saving = self._context, AttemptState.SAVING
+            await context.db.note(jobs.advance_attempt, self._attempt, saving, now=context.now(), epoch=context.epoch)
+            await self._save_last(machine)
+        await self._end(await self._judge(done, found.worker))
+
+    async def _save_last(self, machine: Machine) -> None:
         for left in reversed(range(FINAL_SAVE_TRIES)):
             try:
                 await self._saver.save(machine)
-                break
             except (TransferError, OSError) as error:
                 if not left:
                     await self._warn(f"the last checkpoints could not be saved: {error}")
-        await self._end(await self._judge(done, worker))
-        with contextlib.suppress(RemoteError):  # what stays behind goes with the machine, or with the next tidying
-            await attempts.remove(machine, self._ref)
+            else:
+                return
 
     async def _judge(self, done: Exit, worker: Worker) -> AttemptEnd:
         if done.timed_out:
@@ -288,11 +271,15 @@ class AttemptRun:
         context, attempt = self._context, self._attempt
         if end.cause == Cause.HOST_FAULT and not end.by_user:
             await self._give_back(end)  # first: an idle machine would be given the next job
-        await context.db.write(
-            ending.attempt_over, attempt, end, retries=context.settings.scaler.max_retries, now=context.now(),
+        terms = Terms(view.limits(context.settings), self._links.open_workers())
+        following = await context.db.write(
+            dispatch.hand_over, attempt, replace(end, output_bytes=self._output),
+            None if context.control.drain else terms, retries=context.settings.scaler.max_retries, now=context.now(),
             epoch=context.epoch,
         )  # fmt: skip
-        context.bells.ring("placer", "planner", "releaser", "keeper")
+        self._ended(attempt, following)
+        plain = end.cause == Cause.FINISHED and not self._stop.done()
+        context.bells.ring("planner", *(() if plain else ("placer", "releaser")))
 
     async def _give_back(self, end: AttemptEnd) -> None:
         """A rented machine that failed a job takes no other; a host of our own may be tried again."""
@@ -315,14 +302,6 @@ def stop_reason(job: Job | None, worker: Worker | None) -> StopReason | None:
         cause = Cause.PREEMPTED if by_user else worker.cause or Cause.HOST_FAULT
         return StopReason(cause, f"its machine goes back: {worker.why}", by_user=by_user)
     return None
-
-
-async def _remote_home(machine: Machine) -> str:
-    done = await machine.run('printf %s "$HOME"', label="asking for the home directory")
-    home = done.stdout.decode("utf-8", "surrogateescape")
-    if done.exit_status != 0 or not home.startswith("/") or "\n" in home:
-        raise RemoteError(f"{machine.where}: its HOME is no absolute path")
-    return home
 
 
 async def note_failure(context: Context, attempt: Attempt, error: BaseException) -> None:

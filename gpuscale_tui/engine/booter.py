@@ -72,13 +72,13 @@ class Booter:
             machine = await self._links.machine(worker)
             done = await machine.run(PROBE, timeout_sec=30, label="probe")
             if done.exit_status != 0 or b"usable" not in done.stdout:
-                await context.db.write(workers.explain, [(worker.id, "boots; its userland lacks sh, tar or tail")])
+                await context.db.note(workers.explain, [(worker.id, "boots; its userland lacks sh, tar or tail")])
                 return
             await self._ready(worker, machine.host_key)
         except HostKeyChanged as error:
-            await context.db.write(workers.explain, [(worker.id, f"boots; {error}")])
+            await context.db.note(workers.explain, [(worker.id, f"boots; {error}")])
         except RemoteError as error:
-            await context.db.write(workers.explain, [(worker.id, f"boots; SSH does not answer yet: {error}")])
+            await context.db.note(workers.explain, [(worker.id, f"boots; SSH does not answer yet: {error}")])
         finally:
             self._probing.discard(worker.id)
 

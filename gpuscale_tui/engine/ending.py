@@ -22,12 +22,14 @@ class Bill:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:
-    """Why an attempt ended. `by_user`: its user moved it, which is nobody's fault."""
+    """Why an attempt ended. `by_user`: its user moved it, which is nobody's fault. `output_bytes`: how much of its
+    output is stored, None where that was noted before."""
 
     cause: Cause
     exit_code: int | None = None
     error: str | None = None
     by_user: bool = False
+    output_bytes: int | None = None
 
 
 def attempt_over(
@@ -37,6 +39,8 @@ def attempt_over(
     job = jobs.get(connection, attempt.job_id)
     if job is None:
         raise LookupError(f"job {attempt.job_id} does not exist")
+    if end.output_bytes is not None:
+        jobs.record_output(connection, attempt.job_id, attempt.number, end.output_bytes)
     limit = retries if job.spec.retries is None else job.spec.retries
     verdict = judge(end.cause, job.faults, limit, by_user=end.by_user)
     error = end.error

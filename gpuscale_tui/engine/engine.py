@@ -26,6 +26,7 @@ from gpuscale_tui.engine.releaser import Releaser
 from gpuscale_tui.engine.renter import Renter
 from gpuscale_tui.engine.runner import Runner
 from gpuscale_tui.engine.service import serve
+from gpuscale_tui.engine.tidier import Tidier
 from gpuscale_tui.engine.watcher import Watcher
 from gpuscale_tui.model.settings import Settings
 from gpuscale_tui.providers.registry import build_providers
@@ -37,8 +38,10 @@ from gpuscale_tui.store.engines import Limits
 from gpuscale_tui.store.home import Home
 
 LOGGER = logging.getLogger("gpuscale.engine")
-SERVICES = ("planner", "reconciler", "booter", "releaser", "placer", "runner", "watcher", "keeper")
-QUIET_SEC: Mapping[str, float] = {"planner": 0.3, "reconciler": 0.1, "releaser": 0.1, "keeper": 0.1, "watcher": 1.0}
+SERVICES = ("planner", "reconciler", "booter", "releaser", "placer", "runner", "tidier", "watcher", "keeper")
+QUIET_SEC: Mapping[str, float] = {
+    "planner": 0.3, "reconciler": 0.1, "releaser": 0.1, "runner": 0.1, "tidier": 0.5, "keeper": 0.1, "watcher": 1.0,
+}  # fmt: skip
 """Least time between two looks of the services whose looks are dear."""
 START_SEC = 30.0
 DATA_LOOK_SEC = 1.0
@@ -217,16 +220,19 @@ def _snapshot_root(home: Home, settings: Settings) -> Path:
 async def work(context: Context, *, exit_when_idle: bool) -> None:
     """Run all services until the keeper says that nothing is left to do."""
     links = Links(context)
+    tidier = Tidier(context, links)
     try:
         async with asyncio.TaskGroup() as tasks:
             renter = Renter(context, tasks)
+            runner = Runner(context, links, tasks, tidier.left)
             services = (
                 Planner(context, renter),
                 Reconciler(context, renter),
                 Booter(context, links, tasks),
                 Releaser(context),
-                Placer(context),
-                Runner(context, links, tasks),
+                Placer(context, links, runner.take),
+                runner,
+                tidier,
                 Watcher(context, links, tasks),
                 Keeper(context, exit_when_idle=exit_when_idle),
             )
@@ -239,6 +245,7 @@ async def work(context: Context, *, exit_when_idle: bool) -> None:
     except* _Done:
         LOGGER.info("%s", context.control.outcome)
     finally:
+        await tidier.last_look()
         await links.aclose()
 
 

@@ -11,6 +11,8 @@ from gpuscale_tui.store import demand, engines, workers
 from gpuscale_tui.store.engines import Request
 
 LOOK_SEC = 1.0
+BEAT_MS = 900
+"""Least time between two heartbeats that say the same."""
 SAVING_SHARE = 0.5
 """Share of shutdown_grace_sec in which jobs may save; the rest is for giving their machines back."""
 
@@ -23,6 +25,8 @@ class Keeper:
     def __init__(self, context: Context, *, exit_when_idle: bool) -> None:
         self._context = context
         self._exit_when_idle = exit_when_idle
+        self._said = ""
+        self._beat_at = 0
 
     async def tick(self) -> float:
         """See `Service.tick`."""
@@ -71,7 +75,10 @@ class Keeper:
             rate = sum(worker.rate for worker in live)
             names = ", ".join(worker_label(worker.id) for worker in live[:8])
             note = f"ending: {len(live)} machines left ({names}), {format_usd(rate)}/h" if live else "ending"
-        await context.db.write(engines.heartbeat, context.now(), note)
+        if note == self._said and context.now() < self._beat_at + BEAT_MS:
+            return
+        self._said, self._beat_at = note, context.now()
+        await context.db.note(engines.heartbeat, context.now(), note)
 
     async def _maybe_end(self, live: list[Worker]) -> None:
         context, control = self._context, self._context.control

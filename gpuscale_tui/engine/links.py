@@ -43,6 +43,15 @@ class Links:
         machine = self._machines.get(worker_id)
         return machine is not None and not machine.closed
 
+    def open_workers(self) -> frozenset[int]:
+        """The workers with a living connection."""
+        return frozenset(worker_id for worker_id, machine in self._machines.items() if not machine.closed)
+
+    def open_machine(self, worker_id: int) -> Machine | None:
+        """The worker's connection if there is a living one."""
+        machine = self._machines.get(worker_id)
+        return None if machine is None or machine.closed else machine
+
     async def drop_except(self, worker_ids: Iterable[int]) -> None:
         """Close the connections of workers that are no longer there."""
         keep = set(worker_ids)

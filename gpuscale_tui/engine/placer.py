@@ -1,21 +1,27 @@
-"""Placing: waiting jobs onto idle machines, at once."""
+"""Placing: waiting jobs onto idle machines, at once. A machine that a job has just left is seen to by `dispatch`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gpuscale_tui.engine import view
 from gpuscale_tui.engine.context import Context
-from gpuscale_tui.model.states import WorkerState
-from gpuscale_tui.policy.placing import place
-from gpuscale_tui.store import demand, jobs, workers
+from gpuscale_tui.engine.dispatch import Assignment, Terms, place_waiting
+from gpuscale_tui.engine.links import Links
+from gpuscale_tui.store import demand
+
+SHORTEST_HOLD_SEC = 0.05
 
 
 class Placer:
-    """Claims jobs for machines; the runner does the rest."""
+    """Claims jobs for machines and hands them to the runner."""
 
     name = "placer"
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, links: Links, take: Callable[[tuple[Assignment, ...]], None]) -> None:
         self._context = context
+        self._links = links
+        self._take = take
 
     async def tick(self) -> float:
         """See `Service.tick`."""
@@ -23,19 +29,11 @@ class Placer:
         poll = context.settings.scaler.poll_interval_sec
         if context.control.drain:
             return poll
-        live = await context.db.read(workers.live)
-        idle = [worker for worker in live if worker.state == WorkerState.IDLE]
-        if not idle:
-            return poll
-        heads = await context.db.read(demand.heads, len(idle), now)
-        places = place(view.pending(heads), view.machines(idle), view.limits(context.settings), now)
-        for chosen in places:
-            await context.db.write(jobs.place, chosen.job_id, chosen.worker_id, now=now, epoch=context.epoch)
-        if places:
-            context.bells.ring("runner")
+        terms = Terms(view.limits(context.settings), self._links.open_workers())
+        self._take(await context.db.write(place_waiting, terms, now=now, epoch=context.epoch))
         return await self._next_hold(now, poll)
 
     async def _next_hold(self, now: int, poll: float) -> float:
         """Look again when the next job that is held after a fault may run."""
         at = await self._context.db.read(demand.next_release_of_hold, now)
-        return poll if at is None else max(0.05, min(poll, (at - now) / 1000))
+        return poll if at is None else max(SHORTEST_HOLD_SEC, min(poll, (at - now) / 1000))

@@ -167,7 +167,7 @@ class Planner:
         """Keep the reading for `gpuscale market`, the form and guard rails."""
         judged = [(offer, offer_verdict(offer, need, world.limits)) for offer in survey.offers]
         now = self._context.now()
-        await self._context.db.write(market.replace, name, need.gpu_type, judged, now)
+        await self._context.db.note(market.replace, name, need.gpu_type, judged, now)
 
     async def _release(self, releases: tuple[Release, ...], standing: Standing) -> None:
         context = self._context
@@ -193,6 +193,6 @@ class Planner:
     async def _explain(self, made: Plan) -> None:
         reasons = {key: (reason.code, reason.text) for key, reason in made.groups.items()}
         context = self._context
-        await context.db.write(engines.explain_groups, reasons, context.now())
+        await context.db.note(engines.explain_groups, reasons, context.now())
         if made.workers:
-            await context.db.write(workers.explain, list(made.workers.items()))
+            await context.db.note(workers.explain, list(made.workers.items()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Coroutine
 from typing import Protocol
 
@@ -13,6 +14,10 @@ from gpuscale_tui.store.database import StaleEngine
 
 LOGGER = logging.getLogger("gpuscale.engine")
 LONGEST_PAUSE_SEC = 60.0
+REST_FOR_WORK = 4.0
+LONGEST_REST_SEC = 1.0
+"""A service with a quiet time rests four times as long as its look took, so that a long queue does not eat a core; at
+most a second, for what took long may as well have waited for somebody else."""
 
 
 class Service(Protocol):
@@ -32,6 +37,7 @@ async def serve(context: Context, service: Service, *, quiet_sec: float = 0.0) -
     """
     failures = 0
     while True:
+        begun = time.monotonic()
         try:
             delay = await service.tick()
         except StaleEngine:
@@ -43,7 +49,8 @@ async def serve(context: Context, service: Service, *, quiet_sec: float = 0.0) -
             continue
         failures = 0
         if quiet_sec:
-            await asyncio.sleep(quiet_sec)
+            rest = min(REST_FOR_WORK * (time.monotonic() - begun), LONGEST_REST_SEC)
+            await asyncio.sleep(max(quiet_sec, rest))
         await context.bells.wait(service.name, delay)
 
 

@@ -51,7 +51,7 @@ class Watcher:
     async def _watch(self, worker: Worker) -> None:
         context = self._context
         if self._links.is_open(worker.id):
-            await context.db.write(workers.contacted, worker.id, context.now())
+            await context.db.note(workers.contacted, worker.id, context.now())
             return
         silent_ms = context.now() - max(worker.contact_at or 0, self._began)
         if silent_ms > context.settings.scaler.lost_contact_sec * 1000:
@@ -65,9 +65,9 @@ class Watcher:
         context = self._context
         try:
             await self._links.machine(worker)
-            await context.db.write(workers.contacted, worker.id, context.now())
+            await context.db.note(workers.contacted, worker.id, context.now())
         except RemoteError as error:
-            await context.db.write(workers.explain, [(worker.id, f"no contact, tried again: {error}")])
+            await context.db.note(workers.explain, [(worker.id, f"no contact, tried again: {error}")])
         finally:
             self._knocking.discard(worker.id)
 

@@ -16,6 +16,7 @@ from gpuscale_tui.remote.following import Delivery, Sink, StartChannel, Started,
 from gpuscale_tui.remote.launch import Launch, launch_script
 from gpuscale_tui.remote.protocol import (
     ANSWER_SEC,
+    NAME,
     AttemptRef,
     AttemptState,
     AttemptStatus,
@@ -37,6 +38,7 @@ __all__ = [
     "Started",
     "attach",
     "execute",
+    "list_ended",
     "prepare",
     "remove",
     "remove_many",
@@ -134,6 +136,17 @@ async def remove_many(machine: Machine, refs: Sequence[AttemptRef]) -> tuple[Att
             running = {words[1] for words in controls if words[:1] == ("running",) and len(words) == 2}
             left += [ref for name, ref in named.items() if name in running]
     return tuple(left)
+
+
+async def list_ended(machine: Machine, base: str) -> tuple[str, ...]:
+    """The names of the attempts in `base` that have ended; what the machine says that could be no such name is left
+    out."""
+    done = await machine.run_command(
+        machine.command(scripts.ENDED), stdin=f"{base}\n".encode("ascii"), timeout_sec=ANSWER_SEC,
+        label="asking for ended attempts",
+    )  # fmt: skip
+    names = done.stdout.decode("ascii", "replace").split("\n")
+    return tuple(name for name in names if NAME.fullmatch(name))
 
 
 async def _attach(delivery: Delivery, on_started: Started | None) -> Exit:

@@ -375,3 +375,16 @@ exit 0
 )
 """stdin: `BASE`, then names, one a line. Says `running NAME` for each that it leaves. Moves all away first: a removal
 cut short leaves nothing that looks like an attempt never started."""
+
+ENDED = compact(
+    f"""
+{_BEGIN}
+read -r base
+cd && cd "./$base" 2>/dev/null || exit 0
+for name in *; do
+  if [ -e "$name/exit" ]; then echo "$name"; fi
+done
+exit 0
+"""
+)
+"""stdin: `BASE`; stdout: the names of the attempts that have ended and are still there."""

@@ -21,11 +21,20 @@ class Waiting:
 
 def needs(connection: sqlite3.Connection) -> dict[str, Need]:
     """The need of each group of pending jobs, by its key."""
-    found = connection.execute(
-        "SELECT group_key, image, gpu_type, gpu_count, max_price, provider, market, min(id) FROM jobs"
-        " WHERE state = 'pending' GROUP BY group_key"
+    return {row["group_key"]: _need(row) for row in connection.execute(_ONE_OF_EACH_GROUP)}
+
+
+_ONE_OF_EACH_GROUP = """
+    WITH RECURSIVE keys (key) AS (
+        SELECT min(group_key) FROM jobs WHERE state = 'pending'
+        UNION ALL
+        SELECT (SELECT min(group_key) FROM jobs WHERE state = 'pending' AND group_key > key) FROM keys
+        WHERE key IS NOT NULL
     )
-    return {row["group_key"]: _need(row) for row in found}
+    SELECT group_key, image, gpu_type, gpu_count, max_price, provider, market FROM keys JOIN jobs ON jobs.id =
+        (SELECT id FROM jobs WHERE state = 'pending' AND group_key = key ORDER BY priority, id LIMIT 1)
+"""
+"""Steps from group to group along the index instead of reading every pending job."""
 
 
 def _need(row: sqlite3.Row) -> Need:

@@ -57,6 +57,12 @@ def live(connection: sqlite3.Connection) -> list[Worker]:
     return [rows.worker(row) for row in connection.execute(f"SELECT * FROM workers WHERE {LIVE} ORDER BY id")]
 
 
+def idle(connection: sqlite3.Connection) -> list[Worker]:
+    """The workers that wait for a job, oldest first."""
+    found = connection.execute(f"SELECT * FROM workers WHERE {LIVE} AND state = 'idle' ORDER BY id")
+    return [rows.worker(row) for row in found]
+
+
 def committed_rate(connection: sqlite3.Connection) -> int:
     """Micro-dollars per hour, worst case, of everything that is not confirmed released."""
     return int(connection.execute(f"SELECT coalesce(sum(rate), 0) FROM workers WHERE {LIVE}").fetchone()[0])

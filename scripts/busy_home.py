@@ -82,7 +82,7 @@ class Writer:
         )  # fmt: skip
 
     def end(
-        self, job: int, minutes: float, cause: Cause, state: JobState, code: int | None = 0, error: str = ""
+        self, job: int, minutes: float, *, cause: Cause, state: JobState, code: int | None = 0, error: str = ""
     ) -> None:
         """A job's attempt ends."""
         ending = jobs.Ending(cause, state, code, error or None)
@@ -140,8 +140,8 @@ def make(path: Path, *, quiet: bool = False) -> Home:
     return home
 
 
-def _afternoon(w: Writer, wanted: list[JobSpec]) -> None:
-    lr, vision, speech = wanted[0], wanted[9], wanted[10]
+def _first_hour(w: Writer, lr: JobSpec, vision: JobSpec) -> tuple[int, int]:
+    """Three machines, one of them lost, one job failed; the two that are left."""
     queue = "9 jobs wait for an RTX 4090 and none is on its way"
     w1 = w.rent(lr, w.offer("10442", "RTX 4090", 0.41), 93.5, queue)
     w2 = w.rent(lr, w.offer("20917", "RTX 4090", 0.38), 93, "8 jobs wait for an RTX 4090, 1 is on its way")
@@ -153,18 +153,24 @@ def _afternoon(w: Writer, wanted: list[JobSpec]) -> None:
     w.start(2, w2, 90.4)
     w.save(1, 1, 75)
     w.save(2, 1, 74)
-    w.end(1, 62, Cause.FINISHED, JobState.DONE)
+    w.end(1, 62, cause=Cause.FINISHED, state=JobState.DONE)
     w.start(3, w1, 61.9)
     w.save(2, 2, 60)
     w3 = w.rent(vision, w.offer("31377", "RTX 3090", 0.19), 60, "1 job waits for an RTX 3090")
     w.boot(w3, "771311", 59.6)
     w.ready(w3, 58)
     w.start(10, w3, 57.9)
-    w.end(2, 57, Cause.PREEMPTED, JobState.PENDING, None, "the host took the machine away")
+    w.end(2, 57, cause=Cause.PREEMPTED, state=JobState.PENDING, code=None, error="the host took the machine away")
     w.db.write(workers.confirm_gone, w2, "the host took it away", cause=Cause.PREEMPTED, now=ago(56.8), epoch=w.epoch)
     w.book(w2, 36, 0.38, 56.8)
-    w.end(10, 50, Cause.USER_ERROR, JobState.FAILED, 1, "exit code 1: RuntimeError: CUDA out of memory")
+    w.end(10, 50, cause=Cause.USER_ERROR, state=JobState.FAILED, code=1, error="RuntimeError: CUDA out of memory")
     w.start(14, w3, 49.9)
+    return w1, w3
+
+
+def _afternoon(w: Writer, wanted: list[JobSpec]) -> None:
+    lr, vision, speech = wanted[0], wanted[9], wanted[10]
+    w1, w3 = _first_hour(w, lr, vision)
     w4 = w.rent(lr, w.offer("40118", "RTX 4090", 0.44), 49, "a machine was lost: 7 jobs wait for an RTX 4090")
     w.boot(w4, "771340", 48.7)
     w.ready(w4, 46)
@@ -178,15 +184,15 @@ def _afternoon(w: Writer, wanted: list[JobSpec]) -> None:
     w.boot(w5, "771352", 44.6)
     w.ready(w5, 42)
     w.start(11, w5, 41.9)
-    w.end(3, 33, Cause.FINISHED, JobState.DONE)
+    w.end(3, 33, cause=Cause.FINISHED, state=JobState.DONE)
     w.start(4, w1, 32.9)
-    w.end(14, 31, Cause.FINISHED, JobState.DONE)
+    w.end(14, 31, cause=Cause.FINISHED, state=JobState.DONE)
     w.save(2, 3, 30)
     w.save(11, 1, 28, 483_120_331)
     w.db.write(workers.begin_release, w3, "idle for 120 s and no job needs an RTX 3090", now=ago(28.9), epoch=w.epoch)
     w.db.write(workers.confirm_gone, w3, "absent from two listings", cause=None, now=ago(28), epoch=w.epoch)
     w.book(w3, 31.6, 0.19, 28)
-    w.end(2, 17, Cause.FINISHED, JobState.DONE)
+    w.end(2, 17, cause=Cause.FINISHED, state=JobState.DONE)
     w.start(5, w4, 16.9)
     w.save(4, 1, 14)
     w.save(5, 1, 4)
@@ -258,8 +264,10 @@ def _logs(home: Home) -> None:
             (11, 1, 240),
         ):
             logs.append(connection, job, attempt, 0, training(job, attempt, steps).encode())
-        out_of_memory = "Traceback (most recent call last):\n  File \"resnet50.py\", line 88, in <module>\n" \
-            "    main()\nRuntimeError: CUDA out of memory. Tried to allocate 2.50 GiB\n"  # fmt: skip
+            out_of_memory = (
+                'Traceback (most recent call last):\n  File "resnet50.py", line 88, in <module>\n    main()\n'
+                "RuntimeError: CUDA out of memory. Tried to allocate 2.50 GiB\n"
+            )
         logs.append(connection, 10, 1, 0, (training(10, 1, 40) + out_of_memory).encode())
     finally:
         connection.close()

@@ -131,7 +131,7 @@ def _notes(axes: tuple[Axis, ...], values: Mapping[str, Any]) -> dict[str, str]:
     absent = [axis.name for axis in axes if f"{{{axis.name}}}" not in command]
     if not absent:
         return {}
-    return {"sweep": f"{{{absent[0]}}} is not in the command: it is in ${PARAM_PREFIX}{absent[0].upper()} only"}
+    return {"sweep": f"{{{absent[0]}}} is not in the command"}
 
 
 def move_secrets(texts: Texts) -> dict[str, str]:

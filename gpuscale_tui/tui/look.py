@@ -50,6 +50,12 @@ class Look:
         """As `format.fit`, with this sign set."""
         return fit(text, width, right=right, ellipsis=self.glyphs.ellipsis)
 
+    def _on_cursor(self, role: str) -> str:
+        """Where the cursor is a reversed row, colours would become patches of ground."""
+        if self.styles["cursor"].reverse:
+            return "text"
+        return "cursor-muted" if role == "muted" else role
+
     def strip(self, line: Line, width: int, base: str = "ground") -> Strip:
         """A line in exactly `width` cells on the ground of a role: cut with an ellipsis, padded with blanks."""
         ground = self.styles[base]
@@ -61,7 +67,7 @@ class Look:
             if length > left:
                 text = cut(text, left, self.glyphs.ellipsis)  # noqa: PLW2901
                 length = cell_len(text)
-            segments.append(Segment(text, ground + self.style("cursor-muted" if quiet and role == "muted" else role)))
+            segments.append(Segment(text, ground + self.style(self._on_cursor(role) if quiet else role)))
             left -= length
             if left <= 0:
                 break
@@ -82,7 +88,7 @@ def make(theme: ThemeFile, glyphs: Glyphs, zone: tzinfo | None) -> Look:
         "raised": text + Style(bgcolor=color["surface"]),
         "cursor": text + marked + (Style() if theme.ansi else Style(color=color["cursor-text"])),
         "cursor-blurred": text + (Style(underline=True) if theme.ansi else Style(bgcolor=color["surface"])),
-        "cursor-muted": Style(bold=False, color=None if theme.ansi else color["cursor-text"]),
+        "cursor-muted": Style(bold=False, color=color["cursor-text"]),
         "muted": Style(color=color["muted"], dim=theme.ansi or None),
         "strong": Style(bold=True),
         "heading": Style(color=color["muted"], bold=True, dim=None),

@@ -95,8 +95,13 @@ def _price(need: Need, around: Surroundings, settings: Settings) -> Line:
         return [(f"no offer within {usd(limit)}/h and GPU now: the cheapest is {usd(cheapest)}", "warn")]
     return [
         (f"{plural(len(fitting), 'offer')} within {usd(limit)}/h and GPU", "good"),
-        (f", {rate(fitting[0].rate)} to {rate(fitting[-1].rate)} a machine", "text"),
+        (", " + _between(fitting[0].rate, fitting[-1].rate), "text"),
     ]
+
+
+def _between(least: int, most: int) -> str:
+    """One price, or from one to another."""
+    return f"{rate(least)} a machine" if usd(least) == usd(most) else f"{rate(least)} to {rate(most)} a machine"
 
 
 def _cap(checked: Checked, need: Need, around: Surroundings, spend: Spend, settings: Settings) -> Line:
@@ -104,7 +109,7 @@ def _cap(checked: Checked, need: Need, around: Surroundings, spend: Spend, setti
     prices = [offer.rate for offer in of_type(around.offers, need) if per_gpu(offer, need) <= limit_of(need, settings)]
     price = min(prices, default=limit_of(need, settings) * max(1, need.gpu_count))
     room = left // price if price else checked.jobs
-    words = f"the cap leaves {rate(left)}: room for {room} more such {'machine' if room == 1 else 'machines'} now"
+    words = f"the cap leaves {rate(left)}: {room} more such {'machine fits' if room == 1 else 'machines fit'} now"
     seconds = checked.specs[0].max_runtime_sec
     most = ""
     if seconds:

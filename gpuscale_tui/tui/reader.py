@@ -82,6 +82,7 @@ class Reader:
         self._audience = audience
         self._interval = interval
         self._wake = asyncio.Event()
+        self._opened = asyncio.Event()
         self._database: AsyncDatabase | None = None
         self._logs: Connection | None = None
         self._seen: tuple[object, ...] = ()
@@ -99,6 +100,7 @@ class Reader:
     async def open(self) -> None:
         """Open the store. Raises StoreError."""
         self._database = await AsyncDatabase.open(self._home.database)
+        self._opened.set()
 
     async def close(self) -> None:
         """Close what is open."""
@@ -125,7 +127,11 @@ class Reader:
                     await self._wake.wait()
 
     async def read(self) -> bool:
-        """Look once, and tell the audience if there is anything new; whether there was. Trouble is told, not raised."""
+        """Look once, and tell the audience if there is anything new; whether there was. Trouble is told, not raised.
+
+        Waits for the store to be open first.
+        """
+        await self._opened.wait()
         async with self._one:
             return await self._read()
 

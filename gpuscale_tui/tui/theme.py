@@ -163,7 +163,8 @@ def textual_theme(theme: ThemeFile) -> Theme:
 def _variables(theme: ThemeFile) -> dict[str, str]:
     color = theme.colors
     ground, text = ("ansi_white", "ansi_black") if theme.ansi else (color["primary"], color["background"])
-    return {
+    terminal = {"ansi-background": "ansi_default", "ansi-foreground": "ansi_default"} if theme.ansi else {}
+    return terminal | {
         "muted": color["muted"],
         "line": color["border"],
         "border": color["primary"],

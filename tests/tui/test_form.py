@@ -131,7 +131,7 @@ async def test_a_sweep_is_submitted_by_keyboard_alone(busy_home: Home, make_app:
         lines = "\n".join(shown(app))
         assert "2 jobs on RTX 4090" in lines
         assert "2 offers within $0.48/h and GPU" in lines
-        assert "the cap leaves $1.43/h: room for 3 more such machines now" in lines
+        assert "the cap leaves $1.43/h: 3 more such machines fit now" in lines
         await press(pilot, "ctrl+s")
         assert isinstance(app.screen, QueueScreen)
         with Database(busy_home.database, readonly=True) as db:

@@ -153,21 +153,24 @@ class Tabs(Bar):
 
     def draw(self, width: int) -> Strip:
         """All tabs with full words, shorter ones where they do not fit."""
-        full = self._tabs(12)
-        return self.look.strip(first_that_fits([full, self._tabs(8), self._tabs(5), self._tabs(1)], width), width)
+        return self.look.strip(first_that_fits(self._variants(), width), width)
+
+    def _variants(self) -> list[Line]:
+        return [self._tabs(12), self._tabs(8), self._tabs(5), self._tabs(0)]
 
     def _tabs(self, letters: int) -> list[Span]:
         spans: list[Span] = [(" ", "text")]
         for number, name in enumerate(SCREENS, 1):
             here = name == self._current
-            label = by_id()[f"screen.{name}"].label[:letters]
+            label = by_id()[f"screen.{name}"].label
+            label = label if here and not letters else label[:letters]
             spans += [(f" {number} ", "tab" if here else "key"), (f"{label} ", "tab" if here else "muted")]
         return spans
 
     def on_click(self, event: events.Click) -> None:
         """A click on a tab shows its screen."""
         position = 0
-        spans = first_that_fits([self._tabs(12), self._tabs(8), self._tabs(5), self._tabs(1)], self.size.width)
+        spans = first_that_fits(self._variants(), self.size.width)
         for index, (text, _) in enumerate(spans):
             position += len(text)
             if event.x < position and index:

@@ -142,7 +142,7 @@ class RowsTable(WindowView[R]):
     def draw_item(self, index: int, item: R, width: int) -> Strip:
         """One row."""
         here, active = index == self._cursor, self.has_focus or self.always_active
-        spans: list[Span] = [(self.look.glyphs.cursor + " " if here and active else "  ", "title")]
+        spans: list[Span] = [(self.look.glyphs.cursor + " " if here else "  ", "title" if active else "muted")]
         layout = self._layout(width)
         for placed in layout:
             text, role = placed.column.cell(item, self.look, self.now)

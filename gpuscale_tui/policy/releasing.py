@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gpuscale_tui.model.jobs import job_label
-from gpuscale_tui.model.money import format_usd
 from gpuscale_tui.model.states import Purpose, WorkerState
 from gpuscale_tui.policy.demand import Demand
+from gpuscale_tui.policy.limits import above_limits, least_loss
 from gpuscale_tui.policy.matching import machine_serves
-from gpuscale_tui.policy.wording import count
 from gpuscale_tui.policy.world import Machine, Release, World
-
-_LOSS = {WorkerState.IDLE: 0, WorkerState.BOOTING: 1, WorkerState.ORDERING: 2, WorkerState.BUSY: 3}
-"""What giving a machine back loses, by its state: least first."""
 
 
 def releases(world: World, demand: Demand, *, short_of_room: bool) -> tuple[Release, ...]:
@@ -26,9 +22,10 @@ def releases(world: World, demand: Demand, *, short_of_room: bool) -> tuple[Rele
     if world.drain:
         unoccupied = [machine for machine in _dearest_first(staying) if machine.state != WorkerState.BUSY]
         return tuple(Release(machine.id, "the engine is stopping") for machine in unoccupied)
-    asked = _least_loss(staying)[: max(0, world.scale_down)]
+    asked = least_loss(staying)[: max(0, world.scale_down)]
     chosen = [Release(machine.id, "asked for by hand (scale down)") for machine in asked]
-    chosen += _above_limits(world, _without(staying, chosen))
+    above = above_limits(_without(staying, chosen), world.cap, world.scaler.max_workers)
+    chosen += [Release(id_, reason) for id_, reason in above.items()]
     for machine in _above_minimum(world, demand, _without(staying, chosen)):
         reason = _unneeded(world, machine, short_of_room)
         if reason is not None:
@@ -48,7 +45,7 @@ def idle_reasons(world: World, demand: Demand, leaving: Iterable[Release], *, sh
 
 
 def _staying(world: World) -> list[Machine]:
-    return [machine for machine in world.machines if machine.state in _LOSS]
+    return [machine for machine in world.machines if not machine.leaving]
 
 
 def _without(machines: Iterable[Machine], chosen: Iterable[Release]) -> list[Machine]:
@@ -56,29 +53,9 @@ def _without(machines: Iterable[Machine], chosen: Iterable[Release]) -> list[Mac
     return [machine for machine in machines if machine.id not in gone]
 
 
-def _least_loss(machines: Iterable[Machine]) -> list[Machine]:
-    return sorted(machines, key=lambda machine: (_LOSS[machine.state], -machine.rate, machine.id))
-
-
 def _dearest_first(machines: Iterable[Machine]) -> list[Machine]:
     """At the same price those that are not ready yet come first: they are worth less."""
     return sorted(machines, key=lambda machine: (-machine.rate, machine.state == WorkerState.IDLE, machine.id))
-
-
-def _above_limits(world: World, staying: list[Machine]) -> list[Release]:
-    """Machines without a job that are above max_workers or the cap, because these were lowered."""
-    number, rate = len(staying), sum(machine.rate for machine in staying)
-    chosen = []
-    for machine in _least_loss(machine for machine in staying if machine.state != WorkerState.BUSY):
-        if number > world.scaler.max_workers:
-            reason = f"{count(number, 'machine')} rented, max_workers is {world.scaler.max_workers}"
-        elif rate > world.cap and machine.rate:
-            reason = f"{format_usd(rate)}/h committed, the cap is {format_usd(world.cap)}/h"
-        else:
-            continue
-        chosen.append(Release(machine.id, reason))
-        number, rate = number - 1, rate - machine.rate
-    return chosen
 
 
 def _above_minimum(world: World, demand: Demand, staying: list[Machine]) -> list[Machine]:

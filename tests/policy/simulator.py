@@ -10,6 +10,7 @@ from random import Random
 from gpuscale_tui.model.offers import Need, Offer
 from gpuscale_tui.model.settings import ScalerConfig
 from gpuscale_tui.model.states import Cause, JobState, Purpose, WorkerState
+from gpuscale_tui.policy.limits import above_limits
 from gpuscale_tui.policy.outcomes import judge
 from gpuscale_tui.policy.placing import place
 from gpuscale_tui.policy.scaling import group_jobs, plan
@@ -220,7 +221,9 @@ class Simulation:
         self._turn(rented, RELEASING, "", self._random.randint(1, self.trouble.slow))
 
     def _place(self) -> None:
-        idle = [rented.machine for rented in self.fleet.values() if rented.machine.state == IDLE]
+        machines = [rented.machine for rented in self.fleet.values()]
+        above = above_limits(machines, self.cap, self.scaler.max_workers)
+        idle = [machine for machine in machines if machine.state == IDLE and machine.id not in above]
         for chosen in place(self.pending.values(), idle, self.limits, self.now):
             job, rented = self.pending.pop(chosen.job_id), self.fleet[chosen.worker_id]
             assert rented.job is None

@@ -170,19 +170,21 @@ def test_scale_up_by_hand_serves_the_queue_and_is_kept_for_the_timeout() -> None
     assert len(simulation.done) == 3
 
 
-def test_lower_limits_are_reached_without_stopping_work_and_then_kept() -> None:
+@pytest.mark.parametrize(("most", "cap"), [(10, 90 * CENT), (2, 10 * DOLLAR)])
+def test_lower_limits_are_reached_as_soon_as_jobs_end_though_more_wait(most: int, cap: int) -> None:
     simulation = Simulation(ScalerConfig(max_workers=10), 10 * DOLLAR, MARKET)
-    simulation.submit(60, ticks=6)
-    for _ in range(30):
-        simulation.tick()
-    rented = simulation.rentals
-    simulation.lower(ScalerConfig(max_workers=10), 90 * CENT)
-    before = simulation.committed
+    simulation.submit(300, ticks=6)
     for _ in range(40):
         simulation.tick()
-        assert simulation.committed <= before
+    assert len(simulation.fleet) == 10
+    simulation.lower(ScalerConfig(max_workers=most), cap)
+    before = simulation.committed
+    for _ in range(6 + 1 + 1):
+        simulation.tick()
+        assert simulation.committed <= before, "nothing is rented meanwhile"
         before = simulation.committed
-    assert simulation.committed <= 90 * CENT
-    simulation.run(2000)
-    assert len(simulation.done) == 60
-    assert simulation.rentals >= rented
+    assert simulation.pending
+    assert simulation.committed <= cap
+    assert len(simulation.fleet) <= most
+    simulation.run(5000)
+    assert len(simulation.done) == 300

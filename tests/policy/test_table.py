@@ -276,6 +276,12 @@ class TestReleasing:
         assert released(found) == []
         assert released(later(found, 110)) == [1]
 
+    def test_a_machine_on_its_way_counts_as_kept(self) -> None:
+        fleet = [machine(1, BOOTING, rate=45 * CENT), machine(2, idle_sec=500)]
+        found = world((), fleet, scaler={"min_workers": 1}, running=1)
+        assert released(found) == [2]
+        assert released(with_scaler(found, min_workers=2)) == []
+
     def test_machines_going_back_are_not_among_those_kept(self) -> None:
         fleet = [machine(1, idle_sec=500), machine(2, RELEASING)]
         found = world((), fleet, scaler={"min_workers": 1}, running=1)
@@ -316,6 +322,10 @@ class TestNothingLeft:
         fleet = [machine(1, rate=10 * CENT), machine(2, rate=30 * CENT), machine(3, BOOTING, rate=20 * CENT)]
         found = world((), fleet, scaler={"min_workers": 1})
         assert released(found) == [2, 3]
+
+    def test_at_the_same_price_the_one_that_is_ready_is_kept(self) -> None:
+        fleet = [machine(1), machine(2, BOOTING), machine(3), machine(4, ORDERING)]
+        assert released(world((), fleet, scaler={"min_workers": 2})) == [2, 4]
 
     @pytest.mark.parametrize("work", [{"pending": jobs(1, OTHER)}, {"running": 1}])
     def test_but_not_while_anything_is_pending_or_running(self, work: dict) -> None:

@@ -90,13 +90,18 @@ class FormScreen(BaseScreen[Surroundings]):
         self._around = content
         self._show()
 
-    def on_input_changed(self, event: Input.Changed) -> None:
+    def on_input_changed(self, _event: Input.Changed) -> None:
         """Each letter is judged."""
-        if isinstance(event.input, Field):
-            name = event.input.about.name
-            self._texts[name] = event.value
-            self._touched.add(name)
-            self._refused.pop(name, None)
+        self._read_fields()
+
+    def _read_fields(self) -> None:
+        """Take what stands in the fields now: news of a change takes its way up through the boxes around them."""
+        changed = {each.about.name: each.value for each in self.fields if self._texts[each.about.name] != each.value}
+        if changed:
+            self._texts.update(changed)
+            self._touched |= changed.keys()
+            for name in changed:
+                self._refused.pop(name, None)
             self._judge()
 
     def on_descendant_focus(self) -> None:
@@ -105,6 +110,7 @@ class FormScreen(BaseScreen[Surroundings]):
 
     def on_descendant_blur(self) -> None:
         """A field that was left: secrets go where they are not shown, and an empty one may be wrong now."""
+        self._read_fields()
         moved = draft.move_secrets(self._texts)
         if moved != self._texts:
             for each in self.fields:
@@ -165,6 +171,7 @@ class FormScreen(BaseScreen[Surroundings]):
 
     def _leave(self) -> None:
         if self.is_current:
+            self._read_fields()
             self.app.pop_screen()
 
     def do_form_send(self) -> None:
@@ -180,6 +187,7 @@ class FormScreen(BaseScreen[Surroundings]):
 
     async def _send(self) -> None:
         self._touched = set(NAMES)
+        self._read_fields()
         if not self._checked.errors:
             await self._check_workdir()
         errors = {**self._checked.errors, **self._refused}

@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from gpuscale_tui.engine import commands
-from gpuscale_tui.model.money import dollars
-from gpuscale_tui.store import jobs
-from gpuscale_tui.store.market import OfferRow
-from gpuscale_tui.tui import draft as drafts
 from gpuscale_tui.tui import theme as themes
 from gpuscale_tui.tui.format import plural, rate
 from gpuscale_tui.tui.host import Leaving
-from gpuscale_tui.tui.widgets.confirm import Question, confirm
 
 if TYPE_CHECKING:
     from textual.app import App
 
+    from gpuscale_tui.store.market import OfferRow
     from gpuscale_tui.tui.app import GpuscaleApp
 
     Base = App[Leaving]
@@ -98,11 +93,16 @@ class AppDeeds(Base):
 
     async def do_job_new(self) -> None:
         """The form, with what was written before."""
+        from gpuscale_tui.tui import draft as drafts
+
         me = self._me
         await self._open_form(me.draft or drafts.empty(me.settings))
 
     async def clone(self, job_id: int) -> None:
         """The form with a job's values."""
+        from gpuscale_tui.store import jobs
+        from gpuscale_tui.tui import draft as drafts
+
         me = self._me
         job = await me.reader.database.read(jobs.get, job_id)
         if job is not None:
@@ -110,6 +110,9 @@ class AppDeeds(Base):
 
     async def new_job_on(self, offer: OfferRow) -> None:
         """The form, asking for the GPU of an offer at its price."""
+        from gpuscale_tui.model.money import dollars
+        from gpuscale_tui.tui import draft as drafts
+
         me = self._me
         texts = me.draft or drafts.empty(me.settings)
         price = dollars(-(-offer.rate // max(1, offer.gpu_count)))
@@ -151,6 +154,7 @@ class AppDeeds(Base):
 
     async def do_scale(self) -> None:
         """More machines, or fewer."""
+        from gpuscale_tui.engine import commands
         from gpuscale_tui.tui.widgets.scale import scale_question
 
         me = self._me
@@ -165,6 +169,8 @@ class AppDeeds(Base):
         me.push_screen(question, lambda amount: me.spawn(self._scale(amount)) if amount else None)
 
     async def _scale(self, amount: int) -> None:
+        from gpuscale_tui.engine import commands
+
         me = self._me
         if amount > 0:
             done = await me.command(commands.scale_up, amount, me.settings, user=me.user, now=me.now())
@@ -176,6 +182,8 @@ class AppDeeds(Base):
 
     def do_spend_stop(self) -> None:
         """Stop all spending, after asking; then the page that stays until nothing is spent."""
+        from gpuscale_tui.tui.widgets.confirm import confirm
+
         me = self._me
         status, machines = me.snapshot.status, self.machines_up()
         if status is None:
@@ -191,6 +199,7 @@ class AppDeeds(Base):
         me.push_screen(question, lambda sure: me.spawn(self._stop_spending()) if sure else None)
 
     async def _stop_spending(self) -> None:
+        from gpuscale_tui.engine import commands
         from gpuscale_tui.tui.screens.spending import SpendingScreen
 
         me = self._me
@@ -232,6 +241,8 @@ class AppDeeds(Base):
 
     def do_quit(self) -> None:
         """Leave; with machines rented by this window's engine, ask what becomes of them."""
+        from gpuscale_tui.tui.widgets.confirm import Question
+
         me = self._me
         machines, status = self.machines_up(), me.snapshot.status
         if me.host.engine is None or status is None:

@@ -135,6 +135,11 @@ def span(milliseconds: int) -> str:
     return f"{days}d{hours % 24:02d}h" if days < 100 else f"{days}d"
 
 
+def wait(milliseconds: int) -> str:
+    """A length of time to the minute: a queue of waiting jobs is painted once a minute, not every second."""
+    return span(milliseconds // 60_000 * 60_000).removesuffix("00s") if milliseconds >= 60_000 else "<1m"
+
+
 def size(count: int) -> str:
     """`820 B`, `1.2 MB`: decimal units."""
     amount = float(count)

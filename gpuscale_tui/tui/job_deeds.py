@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gpuscale_tui.engine import commands
 from gpuscale_tui.model.jobs import job_label
 from gpuscale_tui.store.views import JobRow
 from gpuscale_tui.tui.cells import job_time
 from gpuscale_tui.tui.format import clean, usd
-from gpuscale_tui.tui.widgets.confirm import Notice, Question, confirm
 
 if TYPE_CHECKING:
     from gpuscale_tui.tui.app import GpuscaleApp
@@ -30,6 +28,8 @@ class JobDeeds:
 
     def do_job_cancel(self) -> None:
         """Cancel it, after asking."""
+        from gpuscale_tui.tui.widgets.confirm import confirm
+
         job = self.job
         if job is None:
             return
@@ -38,6 +38,8 @@ class JobDeeds:
         app.push_screen(question, lambda sure: app.spawn(self._cancel(job)) if sure else None)
 
     async def _cancel(self, job: JobRow) -> None:
+        from gpuscale_tui.engine import commands
+
         app = self.gpuscale
         done = await app.command(commands.cancel, [job.id], user=app.user, now=app.now())
         if done:
@@ -45,6 +47,8 @@ class JobDeeds:
 
     async def do_job_retry(self) -> None:
         """Put it back in the queue."""
+        from gpuscale_tui.engine import commands
+
         job = self.job
         if job is None:
             return
@@ -70,11 +74,15 @@ class JobDeeds:
         await self._give_priority(job, job.priority + step)
 
     async def _give_priority(self, job: JobRow, priority: int) -> None:
+        from gpuscale_tui.engine import commands
+
         app = self.gpuscale
         await app.command(commands.set_priority, job.id, priority, user=app.user, now=app.now())
 
     def do_job_priority(self) -> None:
         """Choose a priority."""
+        from gpuscale_tui.tui.widgets.confirm import Question
+
         job = self.job
         if job is None:
             return
@@ -91,6 +99,8 @@ class JobDeeds:
 
     def do_job_why(self) -> None:
         """The whole sentence."""
+        from gpuscale_tui.tui.widgets.confirm import Notice
+
         job = self.job
         if job is not None:
             why = clean(job.why, ascii_only=self.gpuscale.look.glyphs.ascii)

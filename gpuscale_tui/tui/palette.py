@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -143,7 +144,8 @@ class Palette(ModalScreen[str]):
         """Find what fits; the store is asked beside."""
         self._show(self._fixed(event.value))
         if event.value.strip():
-            self.run_worker(self._find(event.value), exclusive=True, group="find")
+            search: Any = partial(self._find, event.value)
+            self.run_worker(search, exclusive=True, group="find")
 
     async def _find(self, typed: str) -> None:
         things = await self._me.reader.database.read(find_things, typed.strip())

@@ -15,8 +15,6 @@ from types import FrameType
 
 from gpuscale_tui.model.errors import GpuscaleError
 from gpuscale_tui.model.settings import Settings
-from gpuscale_tui.store import queries
-from gpuscale_tui.store.database import Database
 from gpuscale_tui.store.home import Home
 from gpuscale_tui.tui.app import GpuscaleApp
 from gpuscale_tui.tui.format import plural, rate
@@ -156,6 +154,9 @@ def _wait(engine: RunningEngine, home: Home) -> None:
 
 def _progress(home: Home) -> str:
     """How things stand, in a line."""
+    from gpuscale_tui.store import queries
+    from gpuscale_tui.store.database import Database
+
     try:
         with Database(home.database, readonly=True) as store:
             status = store.read(queries.status, 0, 0)

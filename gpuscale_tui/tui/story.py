@@ -12,9 +12,10 @@ from gpuscale_tui.model.workers import Worker
 from gpuscale_tui.store.events import Event
 from gpuscale_tui.store.snapshots import SnapshotRow
 from gpuscale_tui.store.views import JobRow, WorkerRow
-from gpuscale_tui.tui.cells import address, event_words, job_time
+from gpuscale_tui.tui.cells import address, job_time
 from gpuscale_tui.tui.format import clean, gpus, plural, rate, size, span, usd
 from gpuscale_tui.tui.look import Line, Look, Span, wrap
+from gpuscale_tui.tui.more_cells import event_words
 
 LABEL = 12
 EVENTS_OF_AN_ATTEMPT = 12

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gpuscale_tui.engine import commands
 from gpuscale_tui.model.jobs import job_label, worker_label
 from gpuscale_tui.store.views import WorkerRow
 from gpuscale_tui.tui.format import clean, rate, span, usd
-from gpuscale_tui.tui.widgets.confirm import Notice, confirm
 
 if TYPE_CHECKING:
     from gpuscale_tui.tui.app import GpuscaleApp
@@ -29,6 +27,8 @@ class WorkerDeeds:
 
     def do_worker_release(self) -> None:
         """Give it back, after asking."""
+        from gpuscale_tui.tui.widgets.confirm import confirm
+
         worker = self.worker
         if worker is None:
             return
@@ -40,12 +40,16 @@ class WorkerDeeds:
         app.push_screen(question, lambda sure: app.spawn(self._release(worker)) if sure else None)
 
     async def _release(self, worker: WorkerRow) -> None:
+        from gpuscale_tui.engine import commands
+
         app = self.gpuscale
         if await app.command(commands.release, worker.id, user=app.user, now=app.now()):
             app.notify(f"{worker_label(worker.id)} is asked to go back", timeout=3)
 
     def do_worker_why(self) -> None:
         """Why it was rented and is still up."""
+        from gpuscale_tui.tui.widgets.confirm import Notice
+
         worker = self.worker
         if worker is None:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import shutil
 import sys
@@ -12,6 +13,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from textual import events
+from textual.app import App
+from textual.keys import _character_to_key, key_to_character
+from textual.message_pump import MessagePump
 from textual.pilot import Pilot
 
 from gpuscale_tui.model.settings import CloreConfig, ProvidersConfig, ScalerConfig, Settings, UiConfig
@@ -93,27 +98,55 @@ async def settle(pilot: Pilot[Any]) -> None:
     """Until what the screen wants has been read and shown."""
     app = pilot.app
     assert isinstance(app, GpuscaleApp)
-    for _ in range(8):
-        await pilot.pause()
+    quiet = 0
+    for _ in range(12):
+        await drain(app)
         deeds = [worker for worker in app.workers if worker.group != READER and not worker.is_finished]
         if deeds:
             await app.workers.wait_for_complete(deeds)
-        if not await app.reader.read():
+        quiet = 0 if await app.reader.read() else quiet + 1
+        if quiet == 2:
             break
-    await pilot.pause()
+    await drain(app)
+
+
+async def drain(app: GpuscaleApp) -> None:
+    """Until every message that is on its way has been handled, and the screen laid out anew."""
+    for _ in range(3):
+        for pump in (app, app.screen, app.focused):
+            if pump is not None:
+                await reached(pump, pump.call_later)
+    await reached(app.screen, app.screen.call_after_refresh)
+
+
+async def reached(pump: MessagePump, call: Callable[[Callable[[], None]], bool]) -> None:
+    """Until a queue has come to a call that is put at its end; a queue that closes meanwhile is not waited for."""
+    done = asyncio.Event()
+    if not call(done.set):
+        return
+    async with asyncio.timeout(10):
+        while pump.is_running and not done.is_set():  # noqa: ASYNC110 - a queue that closes sets no event
+            await asyncio.sleep(0)
 
 
 async def press(pilot: Pilot[Any], *keys: str) -> None:
     """Press keys one by one, each with its effect shown."""
     for key in keys:
-        await pilot.press(key)
+        send(pilot.app, key)
         await settle(pilot)
 
 
 async def write(pilot: Pilot[Any], text: str) -> None:
-    """Type a text, and see its effect at the end."""
-    await pilot.press(*text)
+    """Type a text in one burst, and see its effect at the end."""
+    for letter in text:
+        send(pilot.app, letter)
     await settle(pilot)
+
+
+def send(app: App[Any], key: str) -> None:
+    """One key, as a terminal sends it."""
+    name = _character_to_key(key) if len(key) == 1 else key
+    app.post_message(events.Key(name, key if len(key) == 1 else key_to_character(name)))
 
 
 def shown(app: GpuscaleApp) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from textual import events
 
 from gpuscale_tui.model.settings import Settings
 from gpuscale_tui.store import jobs
@@ -15,7 +14,7 @@ from gpuscale_tui.tui.draft import NAMES, check
 from gpuscale_tui.tui.screens.form import FormScreen
 from gpuscale_tui.tui.screens.queue import QueueScreen
 
-from .conftest import MakeApp, press, settle, shown, write
+from .conftest import MakeApp, press, send, settle, shown, write
 
 
 def texts(**given: str) -> dict[str, str]:
@@ -148,13 +147,13 @@ async def test_keys_that_come_in_a_burst_are_taken_in_order(busy_home: Home, mak
     async with app.run_test(size=(80, 24)) as pilot:
         await settle(pilot)
         for key in ("n", "a", "b", "tab", "c", "tab", "tab", "tab", "2"):
-            app.post_message(events.Key(key, key if len(key) == 1 else None))
+            send(app, key)
         await settle(pilot)
         values = {each.about.name: each.value for each in form(app).fields}
         assert (values["command"], values["name"], values["gpus"]) == ("ab", "c", "12")
         await press(pilot, "escape")
         for key in ("j", "slash", "t", "o", "k", "enter", "l"):
-            app.post_message(events.Key(key, key if len(key) == 1 else "/" if key == "slash" else None))
+            send(app, key)
         await settle(pilot)
         assert "tokenizer" in shown(app)[2]
 

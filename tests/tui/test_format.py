@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from gpuscale_tui.tui.format import ASCII, UNICODE, clean, cut, fit, meter, moment, size, span, usd
+from gpuscale_tui.tui.format import ASCII, UNICODE, clean, cut, fit, meter, moment, size, span, usd, wait
 
 MINUTE = 60_000
 
@@ -78,6 +78,13 @@ def test_money(micros: int, text: str) -> None:
 def test_spans_of_time(milliseconds: int, text: str) -> None:
     """Never more than six cells."""
     assert span(milliseconds) == text
+
+
+def test_waiting_is_told_to_the_minute() -> None:
+    """Nothing changes within a minute."""
+    assert [wait(ms) for ms in (0, 59_999, MINUTE, 9 * MINUTE + 59_000, 10 * MINUTE, 90 * MINUTE)] == [
+        "<1m", "<1m", "1m", "9m", "10m", "1h30m",
+    ]  # fmt: skip
 
 
 @given(st.integers(min_value=0, max_value=999 * 86_400_000))

@@ -5,33 +5,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Input
 
 from gpuscale_tui.tui.actions import Subject, by_id, on_screen
 from gpuscale_tui.tui.messages import RowOpened, RowPointed, Snapshot
 from gpuscale_tui.tui.reader import Wish
-from gpuscale_tui.tui.widgets.filter import FilterBar
 from gpuscale_tui.tui.widgets.footer import Footer
 from gpuscale_tui.tui.widgets.header import Banner, Header, Tabs
-from gpuscale_tui.tui.widgets.log_view import LogView
-from gpuscale_tui.tui.widgets.page_view import PageView
-from gpuscale_tui.tui.widgets.rows_table import RowsTable
 from gpuscale_tui.tui.widgets.window import WindowView
 
 if TYPE_CHECKING:
     from gpuscale_tui.tui.app import GpuscaleApp
+    from gpuscale_tui.tui.widgets.filter import FilterBar
 
 SETTLE_SEC = 1.0
 """A key waits so long at most for what the keys before it have asked for."""
 
 C = TypeVar("C")
-Movable: TypeAlias = "RowsTable[Any] | LogView | PageView"
 
 
 def bindings_for(name: str) -> list[BindingType]:
@@ -62,6 +57,9 @@ class BaseScreen(Screen[None], Generic[C]):
 
     NAME: ClassVar[str] = ""
     TAB: ClassVar[str] = ""
+    LINE: ClassVar[str] = ""
+    """What the line for typing says while it is empty."""
+
     AUTO_FOCUS = ""
 
     @property
@@ -120,16 +118,16 @@ class BaseScreen(Screen[None], Generic[C]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """While a line is typed in, the keys are letters; only the form's own actions go on."""
         if action == "leave_line":
-            return isinstance(self.focused, FilterBar)
-        typing = action == "do" and isinstance(self.focused, Input)
+            return self.line is not None and self.focused is self.line
+        typing = action == "do" and self.focused is not None and not isinstance(self.focused, WindowView)
         return not typing or by_id()[str(parameters[0])].where == ("form",)
 
     async def action_leave_line(self, kept: bool) -> None:
         """Leave the line that is typed in (Enter, Escape); what it chose is shown before the next key is taken."""
-        line = self.focused
-        if not isinstance(line, FilterBar):
+        line = self.line
+        if line is None:
             return
-        self.set_focus(self.query(WindowView).first() if self.NAME != "logs" else self.query_one(LogView))
+        self.set_focus(self.moved)
         line.leave(kept=kept)
         settled = asyncio.Event()
         line.call_later(self.call_later, settled.set)
@@ -153,21 +151,49 @@ class BaseScreen(Screen[None], Generic[C]):
     async def caught_up(self) -> None:
         """Wait until the row under the cursor is here: keys that come in a burst mean what they will show."""
         view = self.moving
-        if isinstance(view, RowsTable) and view.total and view.pointed is None:
+        if view is not None and view.lacks_row:
             with suppress(TimeoutError):
                 async with asyncio.timeout(SETTLE_SEC):
                     await self.gpuscale.reader.read()
 
     @property
-    def moving(self) -> Movable | None:
-        """What the moving keys move: the focused view, else the first one."""
-        if isinstance(self.focused, (RowsTable, LogView, PageView)):
-            return self.focused
-        return next((view for view in self.query(WindowView) if isinstance(view, (RowsTable, LogView, PageView))), None)
+    def moved(self) -> WindowView[Any] | None:
+        """What the moving keys move when nothing else has the focus: the first view."""
+        return next((view for view in self.query(WindowView) if view.can_focus and view.display), None)
+
+    @property
+    def moving(self) -> WindowView[Any] | None:
+        """What the moving keys move."""
+        return self.focused if isinstance(self.focused, WindowView) else self.moved
+
+    @property
+    def line(self) -> FilterBar | None:
+        """The line that a filter or a search is typed in, once it was opened."""
+        return next((widget for widget in self.query("#filter")), None)  # type: ignore[return-value]
+
+    @property
+    def typed(self) -> str:
+        """What stands in the line."""
+        return self.line.value if self.line is not None else ""
+
+    async def open_line(self, *, anew: bool = False) -> None:
+        """Type a filter or a search, after what stands there or (`anew`) instead of it."""
+        line = self.line
+        if line is None:
+            from gpuscale_tui.tui.widgets import filter as typing_line
+
+            line = typing_line.FilterBar(self.LINE)
+            await self.mount(line, before=next(iter(self.query("#why")), None) or self.query_one(Footer))
+        line.open(anew=anew)
+
+    def close_line(self) -> None:
+        """Empty and hide the line."""
+        if self.line is not None:
+            self.line.close()
 
     def on_filter_bar_moved(self, event: FilterBar.Moved) -> None:
         """The arrows move in the list while a filter is typed."""
-        view = next(iter(self.query(RowsTable)), None)
+        view = self.moved
         if view is not None:
             view.move_by(event.rows)
             view.move_pages(event.pages)

@@ -6,6 +6,8 @@ import re
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from textual.containers import Horizontal
 from textual.widget import Widget
@@ -63,6 +65,7 @@ class LogsScreen(BaseScreen[Shelf], JobDeeds):
 
     NAME = "logs"
     TAB = "logs"
+    LINE = "search: a text or a regular expression; n next, N previous, Esc clears it"
     BINDINGS = bindings_for("logs")
 
     def __init__(self) -> None:
@@ -70,14 +73,13 @@ class LogsScreen(BaseScreen[Shelf], JobDeeds):
         self.heading = Title()
         self.rail: RowsTable[JobRow] = RowsTable(RAIL_COLUMNS, id="rail")
         self.output = LogView(id="output", empty="No output yet. It appears here as the job writes it.")
-        self.bar = FilterBar("search: a text or a regular expression; n next, N previous, Esc clears it")
         self._job: JobRow | None = None
         self._chosen: int | None = None
         self._attempt: int | None = None
 
     def body(self) -> Iterable[Widget]:
-        """Title, rail and output, search."""
-        return (self.heading, Horizontal(self.rail, self.output, id="shelf"), self.bar)
+        """Title, rail and output."""
+        return (self.heading, Horizontal(self.rail, self.output, id="shelf"))
 
     def on_mount(self) -> None:
         """The output has the keys."""
@@ -134,6 +136,11 @@ class LogsScreen(BaseScreen[Shelf], JobDeeds):
         self.heading.tell(left, right)
 
     @property
+    def moved(self) -> LogView:
+        """The keys move the output, unless the rail has the focus."""
+        return self.output
+
+    @property
     def job(self) -> JobRow | None:
         """The job whose output is shown."""
         return self._job
@@ -188,35 +195,37 @@ class LogsScreen(BaseScreen[Shelf], JobDeeds):
         """Sideways, back."""
         self.output.shift(-SIDEWAYS)
 
-    def do_log_search(self) -> None:
+    async def do_log_search(self) -> None:
         """Type what to find."""
-        self.bar.open(anew=True)
+        await self.open_line(anew=True)
 
     def on_filter_bar_left(self, event: FilterBar.Left) -> None:
         """Mark what was typed everywhere, and go to the nearest place above."""
-        self.output.pattern = compile_search(self.bar.value) if event.kept else None
+        self.output.pattern = compile_search(self.typed) if event.kept else None
         self.output.hit = None
         self.output.forget_drawn()
         if event.kept:
-            self.run_worker(
-                self._find(self.output.top + self.output.page, backwards=True), exclusive=True, group="find"
-            )
+            self._begin_search(self.output.top + self.output.page, backwards=True)
 
-    def do_log_next(self) -> None:
+    async def do_log_next(self) -> None:
         """The next match."""
         start = self.output.hit + 1 if self.output.hit is not None else self.output.top
-        self._again(start, backwards=False)
+        await self._again(start, backwards=False)
 
-    def do_log_previous(self) -> None:
+    async def do_log_previous(self) -> None:
         """The match before."""
         start = self.output.hit if self.output.hit is not None else self.output.top + self.output.page
-        self._again(start, backwards=True)
+        await self._again(start, backwards=True)
 
-    def _again(self, start: int, *, backwards: bool) -> None:
+    async def _again(self, start: int, *, backwards: bool) -> None:
         if self.output.pattern is None:
-            self.bar.open()
+            await self.open_line()
             return
-        self.run_worker(self._find(start, backwards=backwards), exclusive=True, group="find")
+        self._begin_search(start, backwards=backwards)
+
+    def _begin_search(self, start: int, *, backwards: bool) -> None:
+        search: Any = partial(self._find, start, backwards=backwards)
+        self.run_worker(search, exclusive=True, group="find")
 
     async def _find(self, start: int, *, backwards: bool) -> None:
         stream, pattern = self.output.stream, self.output.pattern
@@ -233,5 +242,5 @@ class LogsScreen(BaseScreen[Shelf], JobDeeds):
         """Leave the search."""
         if self.output.pattern is not None:
             self.output.pattern, self.output.hit = None, None
-            self.bar.close()
+            self.close_line()
             self.output.forget_drawn()

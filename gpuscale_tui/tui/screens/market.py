@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from textual.widget import Widget
-from textual.widgets import Input
 
 from gpuscale_tui.store import market
 from gpuscale_tui.store.market import OfferRow
-from gpuscale_tui.tui.cells import OFFER_COLUMNS, OfferLine
 from gpuscale_tui.tui.format import plural, span, usd
+from gpuscale_tui.tui.more_cells import OFFER_COLUMNS, OfferLine
 from gpuscale_tui.tui.reader import Wish
 from gpuscale_tui.tui.screens.base import BaseScreen, bindings_for
-from gpuscale_tui.tui.widgets.filter import FilterBar
 from gpuscale_tui.tui.widgets.rows_table import RowsTable
 from gpuscale_tui.tui.widgets.title import Title
 
@@ -30,18 +28,18 @@ class MarketScreen(BaseScreen[tuple[OfferRow, ...]]):
 
     NAME = "market"
     TAB = "market"
+    LINE = "filter: a text such as 4090; Enter keeps it, Esc clears it"
     BINDINGS = bindings_for("market")
 
     def __init__(self) -> None:
         super().__init__()
         self.heading = Title()
         self.table: RowsTable[OfferLine] = RowsTable(OFFER_COLUMNS, id="market", empty=EMPTY)
-        self.bar = FilterBar("filter: a text such as 4090; Enter keeps it, Esc clears it")
         self._offers: tuple[OfferRow, ...] = ()
 
     def body(self) -> Iterable[Widget]:
-        """Title, table, filter."""
-        return (self.heading, self.table, self.bar)
+        """Title and table."""
+        return (self.heading, self.table)
 
     def on_mount(self) -> None:
         """The table has the keys."""
@@ -54,7 +52,7 @@ class MarketScreen(BaseScreen[tuple[OfferRow, ...]]):
     def feed(self, content: tuple[OfferRow, ...], output: object, now: int) -> None:  # noqa: ARG002 - reads no output
         """Show those that the filter lets through."""
         self._offers = content
-        words = self.bar.value.casefold().split()
+        words = self.typed.casefold().split()
         rows = [OfferLine(offer) for offer in content if all(word in _text(offer) for word in words)]
         self.table.empty = ((), (("No offer matches the filter.", "muted"),)) if words else EMPTY
         self.table.put(len(rows), 0, rows, now)
@@ -69,18 +67,18 @@ class MarketScreen(BaseScreen[tuple[OfferRow, ...]]):
             [(age, "muted")],
         )
 
-    def do_list_filter(self) -> None:
+    async def do_list_filter(self) -> None:
         """Type a filter."""
-        self.bar.open()
+        await self.open_line()
 
-    def on_input_changed(self, _event: Input.Changed) -> None:
+    def on_input_changed(self, _event: object) -> None:
         """Each letter has its effect at once."""
         self.table.restart()
         self.feed(self._offers, None, self.gpuscale.now())
 
     def do_back(self) -> None:
         """Leave the filter."""
-        self.bar.close()
+        self.close_line()
 
     async def do_open(self) -> None:
         """A job that wants this GPU: the form."""

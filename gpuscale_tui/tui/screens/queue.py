@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import get_args
 
 from textual.widget import Widget
-from textual.widgets import Input
 
 from gpuscale_tui.model.jobs import job_label
 from gpuscale_tui.model.states import JobState
@@ -21,7 +20,6 @@ from gpuscale_tui.tui.job_deeds import JobDeeds
 from gpuscale_tui.tui.messages import ColumnChosen, RowPointed
 from gpuscale_tui.tui.reader import Moment, Wish
 from gpuscale_tui.tui.screens.base import BaseScreen, bindings_for
-from gpuscale_tui.tui.widgets.filter import FilterBar
 from gpuscale_tui.tui.widgets.rows_table import RowsTable
 from gpuscale_tui.tui.widgets.why import Why
 
@@ -80,19 +78,19 @@ class QueueScreen(BaseScreen[Page], JobDeeds):
 
     NAME = "queue"
     TAB = "queue"
+    LINE = "filter: a text, or states such as failed running; Enter keeps it, Esc clears it"
     BINDINGS = bindings_for("queue")
 
     def __init__(self) -> None:
         super().__init__()
         self.table: RowsTable[JobRow] = RowsTable(JOB_COLUMNS, id="jobs", empty=EMPTY)
-        self.bar = FilterBar("filter: a text, or states such as failed running; Enter keeps it, Esc clears it")
         self.why = Why()
         self._sort: JobSort = "queue"
         self._descending = False
 
     def body(self) -> Iterable[Widget]:
-        """Table, filter, why."""
-        return (self.table, self.bar, self.why)
+        """Table and why."""
+        return (self.table, self.why)
 
     def on_mount(self) -> None:
         """The table has the keys."""
@@ -100,12 +98,12 @@ class QueueScreen(BaseScreen[Page], JobDeeds):
 
     def wish(self) -> Wish:
         """The page of the table."""
-        view = View(parse_filter(self.bar.value), self._sort, self._descending, self.table.window())
+        view = View(parse_filter(self.typed), self._sort, self._descending, self.table.window())
         return Wish(self, view, lambda connection, moment: read_jobs(connection, moment, view))
 
     def feed(self, content: Page, output: object, now: int) -> None:  # noqa: ARG002 - this screen reads no output
         """Show the page."""
-        filtered = bool(self.bar.value)
+        filtered = bool(self.typed)
         self.table.empty = ((), (("No job matches the filter.", "muted"),)) if filtered else EMPTY
         self.table.put(content.total, content.first, content.rows, now)
         self._tell_why()
@@ -136,19 +134,19 @@ class QueueScreen(BaseScreen[Page], JobDeeds):
         if self.job is not None:
             self.gpuscale.show_job(self.job.id)
 
-    def do_list_filter(self) -> None:
+    async def do_list_filter(self) -> None:
         """Type a filter."""
-        self.bar.open()
+        await self.open_line()
 
-    def on_input_changed(self, _event: Input.Changed) -> None:
+    def on_input_changed(self, _event: object) -> None:
         """Each letter has its effect at once."""
         self.table.restart()
         self.gpuscale.poke()
 
     def do_back(self) -> None:
         """Leave the filter, then the order."""
-        if self.bar.value:
-            self.bar.close()
+        if self.typed:
+            self.close_line()
         elif self._sort != "queue":
             self._order("queue", descending=False)
 

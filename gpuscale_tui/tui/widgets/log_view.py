@@ -174,10 +174,6 @@ class LogView(WindowView[bytes]):
         if rows > 0 and self.top + self.page >= self.total:
             self.follow_end()
 
-    def move_pages(self, pages: int) -> None:
-        """Scroll by pages."""
-        self.move_by(pages * max(1, self.page - 1))
-
     def move_to_end(self, last: bool) -> None:
         """To the first line, or to the end to follow it."""
         if last:

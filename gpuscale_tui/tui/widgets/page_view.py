@@ -52,15 +52,3 @@ class PageView(WindowView[Line]):
     def draw_item(self, index: int, item: Line, width: int) -> Strip:  # noqa: ARG002 - lines need no number
         """One line."""
         return self.look.strip(item, width)
-
-    def move_by(self, rows: int) -> None:
-        """Scroll."""
-        self.scroll_to(y=self.top + rows, animate=False)
-
-    def move_pages(self, pages: int) -> None:
-        """Scroll by pages."""
-        self.move_by(pages * max(1, self.page - 1))
-
-    def move_to_end(self, last: bool) -> None:
-        """Scroll to the beginning or the end."""
-        self.scroll_to(y=self.total if last else 0, animate=False)

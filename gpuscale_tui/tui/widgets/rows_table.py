@@ -55,6 +55,11 @@ class RowsTable(WindowView[R]):
         """The row that the cursor is on, when there is one and it is here; none while other rows are on their way."""
         return self.item(self._cursor) if self.total and not self._old else None
 
+    @property
+    def lacks_row(self) -> bool:
+        """Whether what is under the cursor is not here yet."""
+        return self.total > 0 and self.pointed is None
+
     def put(self, total: int, first: int, items: Sequence[R], now: int) -> None:
         """Take rows that were fetched; the cursor follows its row."""
         self._old = False
@@ -102,10 +107,6 @@ class RowsTable(WindowView[R]):
     def move_by(self, rows: int) -> None:
         """Move the cursor down, or up for a negative number."""
         self.move_to(self._cursor + rows)
-
-    def move_pages(self, pages: int) -> None:
-        """Move the cursor by pages."""
-        self.move_by(pages * max(1, self.page - 1))
 
     def move_to_end(self, last: bool) -> None:
         """Move the cursor to the first or the last row."""

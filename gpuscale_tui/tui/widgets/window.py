@@ -161,6 +161,23 @@ class WindowView(ScrollView, Generic[T], can_focus=True, inherit_bindings=False)
         if not self.covered():
             self.gpuscale.poke()
 
+    def move_by(self, rows: int) -> None:
+        """Scroll; a view with a cursor moves that."""
+        self.scroll_to(y=self.top + rows, animate=False)
+
+    def move_pages(self, pages: int) -> None:
+        """Move by pages."""
+        self.move_by(pages * max(1, self.page - 1))
+
+    def move_to_end(self, last: bool) -> None:
+        """To the beginning or the end."""
+        self.scroll_to(y=self.total if last else 0, animate=False)
+
+    @property
+    def lacks_row(self) -> bool:
+        """Whether what is under the cursor is not here yet."""
+        return False
+
     def show_line(self, index: int) -> None:
         """Scroll as little as needed for a line to be visible."""
         if index < self.top:

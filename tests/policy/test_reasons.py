@@ -90,6 +90,23 @@ class TestLimits:
         assert why.text.endswith("would rent the next one, for more urgent jobs first")
         assert plan(replace(found, cap=40 * CENT + more_money(why.text))).rents[0].need == OTHER
 
+    def test_of_several_groups_ahead_the_cheapest_counts(self) -> None:
+        needs = [replace(OTHER, image=image) for image in "abc"]
+        rates = (DOLLAR, 3 * DOLLAR, 2 * DOLLAR)
+        markets = {need: MarketView((offer(rate, gpu_type="H100"),)) for need, rate in zip(needs, rates, strict=True)}
+        queue = [job(number, need, priority=number) for number, need in enumerate(needs, 1)]
+        found = world(queue, markets=markets, cap=0)
+        told = [reason(found, need).text.endswith("more urgent jobs first") for need in needs]
+        assert told == [False, True, True]
+
+    def test_jobs_beyond_the_whole_cap_reach_the_threshold_by_themselves(self) -> None:
+        dear = MarketView((offer(4 * DOLLAR, gpu_type="H100"),))
+        fleet = [machine(1, BUSY, gpu_type="H100")]
+        found = world(jobs(3, OTHER), fleet, markets={OTHER: dear}, cap=2 * DOLLAR)
+        assert reason(found, OTHER).code == "cap"
+        assert plan(replace(found, cap=found.cap + more_money(reason(found, OTHER).text))).rents
+        assert reason(replace(found, pending=jobs(2, OTHER)), OTHER).code == "busy"
+
     def test_a_group_behind_a_machine_asked_for_by_hand_is_told_so(self) -> None:
         found = world(jobs(3), machines(5, BUSY), scale_up=1)
         assert reason(found).text.endswith("for more urgent jobs first")

@@ -83,6 +83,12 @@ class TestRentingFromTheThresholdOn:
         assert plan(found).rents == ()
         assert plan(found).groups[NEED.key].code == "short_queue"
 
+    def test_jobs_whose_machine_costs_exactly_the_cap_do(self) -> None:
+        markets = {OTHER: MarketView((offer(DOLLAR, gpu_type="H100"),))}
+        found = world((*jobs(2), job(9, OTHER)), machines(1, BUSY), markets=markets, cap=DOLLAR)
+        assert plan(found).rents[0].need == NEED
+        assert not plan(replace(found, cap=DOLLAR - 1)).rents
+
     def test_held_jobs_create_no_demand_until_they_go_on(self) -> None:
         found = world(jobs(5, held_sec=20))
         assert plan(found).rents == ()
@@ -253,6 +259,10 @@ class TestReleasing:
         found = world(held, [machine(1, idle_sec=500)], scaler={"scale_down_threshold": 2})
         assert released(found) == []
         assert released(with_scaler(found, scale_down_threshold=3)) == [1]
+
+    def test_held_jobs_that_could_not_use_it_do_not_count(self) -> None:
+        held = (job(1, held_sec=60), job(2, OTHER, held_sec=60))
+        assert released(world(held, [machine(1, idle_sec=500)], scaler={"scale_down_threshold": 2})) == [1]
 
     def test_a_job_held_for_longer_than_the_timeout_keeps_nothing(self) -> None:
         fleet = [machine(1, idle_sec=120)]

@@ -20,7 +20,7 @@ from gpuscale_tui.tui.app import GpuscaleApp
 from gpuscale_tui.tui.format import plural, rate
 from gpuscale_tui.tui.host import EngineHost, Leaving, RunningEngine, hand_over, starter
 
-EXIT_SEC = 5.0
+EXIT_SEC = 3.0
 """A screen that a signal has ended and that still hangs (its terminal does not read) is left behind after this."""
 
 PROGRESS_SEC = 2.0

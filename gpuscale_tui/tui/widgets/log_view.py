@@ -110,14 +110,13 @@ class LogView(WindowView[bytes]):
         if window.stream != self.stream:
             return
         grown = window.total - self.total
-        at_end = self.follow or not self.fetched
-        if at_end or not self.fetched:
+        if self.follow or not self.fetched:
             self.unseen = 0
         elif grown > 0:
             self.unseen += grown
         self.put(window.total, window.first, window.lines, now)
-        if at_end:
-            self.scroll_to(y=max(0, window.total - self.page), animate=False, force=True)
+        if self.follow:
+            self.go_to_line(max(0, window.total - self.page))
         self.post_message(FollowChanged(self.follow))
 
     def badge(self) -> Span:
@@ -163,14 +162,14 @@ class LogView(WindowView[bytes]):
     def follow_end(self) -> None:
         """Go to the end and stay there."""
         self._set_follow(True)
-        self.scroll_to(y=self.total, animate=False)
+        self.go_to_line(self.total)
         self.gpuscale.poke()
 
     def move_by(self, rows: int) -> None:
         """Scroll; upwards ends following, coming to the end begins it."""
         if rows < 0:
             self._set_follow(False)
-        self.scroll_to(y=self.top + rows, animate=False)
+        self.go_to_line(self.top + rows)
         if rows > 0 and self.top + self.page >= self.total:
             self.follow_end()
 
@@ -180,14 +179,14 @@ class LogView(WindowView[bytes]):
             self.follow_end()
         else:
             self._set_follow(False)
-            self.scroll_to(y=0, animate=False)
+            self.go_to_line(0)
             self.gpuscale.poke()
 
     def go_to(self, line: int) -> None:
         """Show a line in the middle and mark it."""
         self._set_follow(False)
         self.hit = line
-        self.scroll_to(y=max(0, line - self.page // 2), animate=False)
+        self.go_to_line(max(0, line - self.page // 2))
         self.forget_drawn()
         self.gpuscale.poke()
 

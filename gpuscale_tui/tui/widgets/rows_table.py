@@ -88,7 +88,7 @@ class RowsTable(WindowView[R]):
     def restart(self) -> None:
         """Begin anew at the first row: other rows are about to come, or another order."""
         self._cursor, self._cursor_id, self._old = 0, None, True
-        self.scroll_to(y=0, animate=False)
+        self.go_to_line(0)
 
     def forget_row(self) -> None:
         """Let the cursor stay at its place, whatever row comes there."""

@@ -161,9 +161,13 @@ class WindowView(ScrollView, Generic[T], can_focus=True, inherit_bindings=False)
         if not self.covered():
             self.gpuscale.poke()
 
+    def go_to_line(self, line: int) -> None:
+        """Make a line the first visible one, as far as there are lines; also before the scroll bar has come."""
+        self.scroll_to(y=line, animate=False, force=True)
+
     def move_by(self, rows: int) -> None:
         """Scroll; a view with a cursor moves that."""
-        self.scroll_to(y=self.top + rows, animate=False)
+        self.go_to_line(self.top + rows)
 
     def move_pages(self, pages: int) -> None:
         """Move by pages."""
@@ -171,7 +175,7 @@ class WindowView(ScrollView, Generic[T], can_focus=True, inherit_bindings=False)
 
     def move_to_end(self, last: bool) -> None:
         """To the beginning or the end."""
-        self.scroll_to(y=self.total if last else 0, animate=False)
+        self.go_to_line(self.total if last else 0)
 
     @property
     def lacks_row(self) -> bool:
@@ -181,6 +185,6 @@ class WindowView(ScrollView, Generic[T], can_focus=True, inherit_bindings=False)
     def show_line(self, index: int) -> None:
         """Scroll as little as needed for a line to be visible."""
         if index < self.top:
-            self.scroll_to(y=index, animate=False)
+            self.go_to_line(index)
         elif index >= self.top + self.page:
-            self.scroll_to(y=index - self.page + 1, animate=False)
+            self.go_to_line(index - self.page + 1)

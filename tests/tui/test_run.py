@@ -1,0 +1,221 @@
+"""The whole screen in a terminal of its own: how it ends, whatever ends it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import select
+import signal
+import struct
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gpuscale_tui.engine import commands
+from gpuscale_tui.engine.lock import running_engine
+from gpuscale_tui.model.jobs import JobSpec
+from gpuscale_tui.store import engines
+from gpuscale_tui.store.database import Database
+from gpuscale_tui.store.home import Home
+from gpuscale_tui.tui.run import is_utf8
+
+PATIENCE_SEC = 30.0
+
+
+class Terminal:
+    """A process on a pseudo terminal of 80 by 24."""
+
+    def __init__(self, home: Home, **environ: str) -> None:
+        self.pid, self._end = pty.fork()
+        if self.pid == 0:
+            variables = {**os.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8", **environ}
+            variables.pop("NO_COLOR", None)
+            os.execvpe(sys.executable, [sys.executable, "-m", "gpuscale_tui", "--home", str(home.path)], variables)
+        fcntl.ioctl(self._end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        self.output = b""
+        self.code: int | None = None
+
+    def read(self, seconds: float) -> bytes:
+        """What it writes within some time, at least until something came."""
+        ready, _, _ = select.select([self._end], [], [], seconds)
+        if not ready:
+            return b""
+        try:
+            part = os.read(self._end, 65_536)
+        except OSError:
+            part = b""
+        self.output += part
+        return part
+
+    def wait_for(self, words: bytes) -> None:
+        """Until it has written some words."""
+        deadline = time.monotonic() + PATIENCE_SEC
+        while words not in self.output:
+            assert time.monotonic() < deadline, self.output[-2000:]
+            self.read(0.2)
+
+    def quiet(self) -> None:
+        """Until it has written nothing for half a second."""
+        while self.read(0.5):
+            pass
+
+    def send(self, keys: bytes) -> None:
+        """Type."""
+        os.write(self._end, keys)
+
+    def ended(self, *, reading: bool = True) -> int:
+        """Its exit code, once it has ended."""
+        deadline = time.monotonic() + PATIENCE_SEC
+        while self.code is None:
+            assert time.monotonic() < deadline, "it has not ended"
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.code = os.waitstatus_to_exitcode(status)
+            elif reading:
+                self.read(0.05)
+            else:
+                time.sleep(0.05)
+        return self.code
+
+    def hang_up(self) -> None:
+        """The line drops."""
+        os.close(self._end)
+        self._end = -1
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        if self.code is None:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+        if self._end >= 0:
+            os.close(self._end)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """An empty home."""
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def terminal(home: Home) -> Iterator[Terminal]:
+    """The screen, with its engine inside."""
+    opened = Terminal(home)
+    try:
+        opened.wait_for(b"inside")
+        yield opened
+    finally:
+        opened.close()
+        end_background(home)
+
+
+def end_background(home: Home) -> None:
+    """End an engine that goes on in the background, and wait until it has."""
+    pid = running_engine(home)
+    if not pid:
+        return
+    with Database(home.database) as store:
+        store.write(commands.stop, at_once=True, user="test", now=time.time_ns() // 1_000_000)
+    deadline = time.monotonic() + PATIENCE_SEC
+    while running_engine(home) is not None:
+        assert time.monotonic() < deadline
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+        time.sleep(0.1)
+
+
+def engine_row(home: Home) -> engines.EngineRow:
+    """The engine's row, which is there after a start."""
+    with Database(home.database, readonly=True) as store:
+        row = store.read(engines.engine)
+    assert row is not None
+    return row
+
+
+def test_it_quits_by_key_and_gives_the_home_free(home: Home, terminal: Terminal) -> None:
+    """q with nothing rented and nothing queued ends all of it; the terminal is put back as it was."""
+    terminal.send(b"q")
+    assert terminal.ended() == 0
+    assert running_engine(home) is None
+    assert engine_row(home).stopped_at is not None
+    assert b"\x1b[?1049l" in terminal.output
+
+
+def test_nothing_is_written_while_nothing_changes(home: Home, terminal: Terminal) -> None:
+    """A quiet screen costs a slow line nothing."""
+    assert engine_row(home).mode == "screen"
+    terminal.quiet()
+    before = len(terminal.output)
+    deadline = time.monotonic() + 2.5
+    while time.monotonic() < deadline:
+        terminal.read(0.5)
+    assert len(terminal.output) == before
+
+
+def test_termination_ends_it_in_order(home: Home, terminal: Terminal) -> None:
+    """SIGTERM: the screen goes, the engine gives everything back and ends, the exit code is 0."""
+    os.kill(terminal.pid, signal.SIGTERM)
+    assert terminal.ended() == 0
+    assert running_engine(home) is None
+    assert engine_row(home).stopped_at is not None
+
+
+def test_a_lost_terminal_hands_over_to_the_background(home: Home, terminal: Terminal) -> None:
+    """SIGHUP with a job in the queue: another process holds the home, and the job is still there."""
+    with Database(home.database) as store:
+        store.write(commands.submit, home, [JobSpec(image="x", command="y")], now=1)
+    terminal.hang_up()
+    assert terminal.ended(reading=False) == 0
+    deadline = time.monotonic() + PATIENCE_SEC
+    while running_engine(home) in {None, terminal.pid}:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    while engine_row(home).mode != "autopilot":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_terminal_that_does_not_read_holds_nothing_up(home: Home, terminal: Terminal) -> None:
+    """The screen hangs in its writing, and SIGTERM still ends the engine and the process."""
+    for _ in range(400):
+        terminal.send(b"1234567T")
+    time.sleep(1.0)
+    os.kill(terminal.pid, signal.SIGTERM)
+    assert terminal.ended(reading=False) == 0
+    assert running_engine(home) is None
+    assert engine_row(home).stopped_at is not None
+
+
+def test_a_wrong_theme_is_refused_before_anything_is_shown(home: Home, tmp_path: Path) -> None:
+    """With the name that is near, and no alternate screen."""
+    config = tmp_path / "config.toml"
+    config.write_text('[ui]\ntheme = "gpuscale-drak"\n')
+    terminal = Terminal(home, GPUSCALE_CONFIG=str(config))
+    try:
+        assert terminal.ended() != 0
+        assert b"did you mean 'gpuscale-dark'" in terminal.output
+        assert b"\x1b[?1049h" not in terminal.output
+    finally:
+        terminal.close()
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"LANG": "de_DE.UTF-8"}, True),
+        ({"LANG": "C.utf8"}, True),
+        ({"LC_ALL": "C", "LANG": "de_DE.UTF-8"}, False),
+        ({"LC_CTYPE": "en_US.ISO-8859-1"}, False),
+        ({"LC_ALL": "", "LANG": "en_US.UTF-8"}, True),
+    ],
+)
+def test_whether_the_terminal_knows_utf8(environ: dict[str, str], expected: bool) -> None:
+    """As the locale says, the most special variable first."""
+    assert is_utf8(environ) is expected

@@ -27,6 +27,11 @@ class RunningEngine(Protocol):
         """Whether its thread still runs."""
         ...
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended it unasked."""
+        ...
+
     def stop(self, *, at_once: bool) -> None:
         """Ask it to end; returns at once."""
         ...
@@ -62,7 +67,7 @@ class EngineHost:
         self._starting = False
         self._begun = threading.Event()
         self._begun.set()
-        self._reason = "" if start else "this screen only looks"
+        self._reason = ""
 
     @property
     def engine(self) -> RunningEngine | None:
@@ -86,7 +91,7 @@ class EngineHost:
         except EngineRunning:
             self._reason = ""
         except (GpuscaleError, OSError, ImportError) as error:
-            self._reason = str(error)
+            self._reason = f"the engine did not start: {error}"
         finally:
             self._starting = False
             self._begun.set()
@@ -103,7 +108,12 @@ class EngineHost:
             return EngineState("starting")
         if pid is not None:
             return EngineState("attached", pid or None)
-        return EngineState("none", note=self._reason)
+        return EngineState("none", note=self._trouble())
+
+    def _trouble(self) -> str:
+        """Why there is no engine here although there should be one; empty after an orderly end."""
+        failure = self._engine.failure if self._engine is not None else None
+        return f"the engine failed: {failure}" if failure is not None else self._reason
 
 
 def starter(home: Home, settings: Settings, environ: Mapping[str, str]) -> Start:

@@ -445,3 +445,17 @@ async def test_the_job_page_of_a_job_that_vanishes_closes(busy_home: Home, make_
         app.show_job(10_000)
         await settle(pilot)
         assert isinstance(app.screen, QueueScreen)
+
+
+async def test_an_engine_that_cannot_start_says_why_on_every_screen(busy_once: Home, make_app: MakeApp) -> None:
+    """The reason stays in view, beside what the settings want to be said."""
+    state = EngineState("none", note="the engine did not start: CLORE_API_KEY is not set")
+    app = make_app(busy_once, engine=state, banner="SANDBOX")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        for digit in "12":
+            await press(pilot, digit)
+            assert "SANDBOX  ! the engine did not start: CLORE_API_KEY is not set" in shown(app)[1]
+        app.host.shown = EngineState("inside", 1)  # type: ignore[attr-defined]
+        await settle(pilot)
+        assert shown(app)[1].strip() == "SANDBOX"

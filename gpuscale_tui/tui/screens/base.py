@@ -70,8 +70,7 @@ class BaseScreen(Screen[None], Generic[C]):
     def compose(self) -> ComposeResult:
         """The frame around the body."""
         yield Header()
-        if self.gpuscale.settings.ui.banner:
-            yield Banner()
+        yield Banner()
         yield Tabs(self.TAB or self.NAME)
         yield from self.body()
         yield Footer(self.NAME)
@@ -93,7 +92,7 @@ class BaseScreen(Screen[None], Generic[C]):
 
     def took(self, snapshot: Snapshot) -> None:
         """Something was read: by this screen's wish, or only the header's truth."""
-        for bar in self.query(Header):
+        for bar in (*self.query(Header), *self.query(Banner)):
             bar.repaint()
         if snapshot.owner is self and not snapshot.error:
             self.feed(snapshot.content, snapshot.output, snapshot.taken_at)  # type: ignore[arg-type]

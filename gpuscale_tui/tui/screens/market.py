@@ -56,6 +56,15 @@ class MarketScreen(BaseScreen[tuple[OfferRow, ...]]):
         rows = [OfferLine(offer) for offer in content if all(word in _text(offer) for word in words)]
         self.table.empty = ((), (("No offer matches the filter.", "muted"),)) if words else EMPTY
         self.table.put(len(rows), 0, rows, now)
+        self._tell(now)
+
+    def ticked(self, now: int) -> None:
+        """The reading grows older."""
+        super().ticked(now)
+        self._tell(now)
+
+    def _tell(self, now: int) -> None:
+        content = self._offers
         good = [offer for offer in content if not offer.verdict]
         cheapest = f", cheapest {usd(min(offer.rate for offer in good))}/h" if good else ""
         age = f"read {span(now - max(offer.read_at for offer in content))} ago" if content else "not read yet"

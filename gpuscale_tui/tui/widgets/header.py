@@ -106,7 +106,7 @@ def engine_words(status: Status, engine: EngineState, now: int, look: Look, leve
         return [(f"{look.glyphs.states['booting']} {where}", "good")]
     if engine.kind == "starting":
         return [(f"{look.glyphs.states['booting']} starting", "accent")]
-    return [(f"{look.glyphs.warn} no engine", "warn")]
+    return [(f"{look.glyphs.warn} no engine" + (", E starts one" if level < 2 else ""), "warn")]
 
 
 def money_words(spend: Spend, look: Look, level: int) -> list[Span]:
@@ -179,11 +179,29 @@ class Tabs(Bar):
 
 
 class Banner(Bar):
-    """A line that every screen shows, such as which money is at stake."""
+    """A line that every screen shows: which money is at stake, why there is no engine. Gone when there is neither."""
+
+    def on_mount(self) -> None:
+        """Nothing is known of the engine yet."""
+        self.display = bool(self.line())
+
+    def line(self) -> Line:
+        """What is to be said."""
+        said = clean(self.gpuscale.settings.ui.banner)
+        trouble = clean(self.gpuscale.snapshot.engine.note)
+        return [
+            *([(f" {said} ", "accent")] if said else []),
+            *([(f" {self.look.glyphs.warn} {trouble}", "bad")] if trouble else []),
+        ]
 
     def draw(self, width: int) -> Strip:
-        """The line, as the settings have it."""
-        return self.look.strip([(" " + clean(self.gpuscale.settings.ui.banner), "accent")], width, "raised")
+        """The line."""
+        return self.look.strip(self.line(), width, "raised")
+
+    def repaint(self) -> None:
+        """Come and go with what is to be said."""
+        self.display = bool(self.line())
+        super().repaint()
 
 
 def title_line(parts: Sequence[Span]) -> Line:

@@ -278,8 +278,10 @@ class AttemptRun:
             epoch=context.epoch,
         )  # fmt: skip
         self._ended(attempt, following)
-        plain = end.cause == Cause.FINISHED and not self._stop.done()
-        context.bells.ring("planner", *(() if plain else ("placer", "releaser")))
+        if not following:
+            context.bells.ring("planner")
+        if end.cause != Cause.FINISHED or self._stop.done():
+            context.bells.ring("placer", "releaser")
 
     async def _give_back(self, end: AttemptEnd) -> None:
         """A rented machine that failed a job takes no other; a host of our own may be tried again."""

@@ -43,6 +43,8 @@ QUIET_SEC: Mapping[str, float] = {
     "planner": 0.3, "reconciler": 0.1, "releaser": 0.1, "runner": 0.1, "tidier": 0.5, "keeper": 0.1, "watcher": 1.0,
 }  # fmt: skip
 """Least time between two looks of the services whose looks are dear."""
+RESTING = frozenset({"planner"})
+"""Services whose looks grow with the queue and may come later for that."""
 START_SEC = 30.0
 DATA_LOOK_SEC = 1.0
 MARKET_CACHE_SEC = 60.0
@@ -239,7 +241,8 @@ async def work(context: Context, *, exit_when_idle: bool) -> None:
             with doorbell.listening(context.home, context.bells.ring):
                 for service in services:
                     quiet = QUIET_SEC.get(service.name, 0.0)
-                    tasks.create_task(serve(context, service, quiet_sec=quiet), name=service.name)
+                    serving = serve(context, service, quiet_sec=quiet, rests=service.name in RESTING)
+                    tasks.create_task(serving, name=service.name)
                 tasks.create_task(_notice_changes(context), name="notice changes")
                 await _until_done(context.control)
     except* _Done:

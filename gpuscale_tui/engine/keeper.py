@@ -11,7 +11,8 @@ from gpuscale_tui.store import demand, engines, workers
 from gpuscale_tui.store.engines import Request
 
 LOOK_SEC = 1.0
-BEAT_MS = 900
+SHORTEST_LOOK_SEC = 0.02
+BEAT_MS = 980
 """Least time between two heartbeats that say the same."""
 SAVING_SHARE = 0.5
 """Share of shutdown_grace_sec in which jobs may save; the rest is for giving their machines back."""
@@ -31,6 +32,7 @@ class Keeper:
     async def tick(self) -> float:
         """See `Service.tick`."""
         context = self._context
+        await self._beat()
         live = await context.db.read(workers.live)
         for request in await context.db.read(engines.open_requests):
             await self._obey(request)
@@ -38,7 +40,7 @@ class Keeper:
             await self._give_everything_back(live)
         await self._beat(live)
         await self._maybe_end(live)
-        return LOOK_SEC
+        return max(SHORTEST_LOOK_SEC, min(LOOK_SEC, LOOK_SEC - (context.now() - self._beat_at) / 1000))
 
     async def _obey(self, request: Request) -> None:
         context = self._context
@@ -68,10 +70,13 @@ class Keeper:
         for worker in live:
             await self._release(worker.id, "the engine was stopped at once", grace)
 
-    async def _beat(self, live: list[Worker]) -> None:
+    async def _beat(self, live: list[Worker] | None = None) -> None:
+        """Note that the engine lives; while it ends, with what is `live` still."""
         context = self._context
         note = ""
-        if context.control.drain:
+        if live is None:
+            note = self._said
+        elif context.control.drain:
             rate = sum(worker.rate for worker in live)
             names = ", ".join(worker_label(worker.id) for worker in live[:8])
             note = f"ending: {len(live)} machines left ({names}), {format_usd(rate)}/h" if live else "ending"

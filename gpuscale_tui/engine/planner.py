@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,9 @@ from gpuscale_tui.store import demand, engines, jobs, market, workers
 from gpuscale_tui.store.demand import Waiting
 from gpuscale_tui.store.engines import Request
 
+HOSTS_AT_ONCE = 20
+"""Hosts of our own taken in one look, one plan each."""
+TAKING_SEC = 5.0
 QUESTIONS_ASKED = 40
 """Different questions put to the market in one round, those of the most urgent groups of jobs."""
 Question = tuple[str | None, int, str | None, Market | None]
@@ -85,13 +89,22 @@ class Planner:
 
     async def tick(self) -> float:
         """See `Service.tick`."""
+        for _ in range(HOSTS_AT_ONCE):
+            if not await self._plan_once():
+                break
+        return self._context.settings.scaler.poll_interval_sec
+
+    async def _plan_once(self) -> bool:
+        """Look, plan and act; True when a host of our own was taken: that is done at once, and others may follow."""
         markets = await self._survey((await self._look()).world)
         standing = await self._look()  # again: the market's answers may have taken seconds
         made = plan(replace(standing.world, markets=markets))
         await self._release(made.releases, standing)
-        self._rent(made, standing)
+        begun = self._rent(made, standing)
         await self._explain(made)
-        return self._context.settings.scaler.poll_interval_sec
+        if begun:
+            await asyncio.wait(begun, timeout=TAKING_SEC)
+        return bool(begun)
 
     async def _look(self) -> Standing:
         context, now = self._context, self._context.now()
@@ -184,11 +197,16 @@ class Planner:
         if releases:
             context.bells.ring("releaser", "runner")
 
-    def _rent(self, made: Plan, standing: Standing) -> None:
+    def _rent(self, made: Plan, standing: Standing) -> list[asyncio.Task[None]]:
+        """Begin to rent; returns what takes a host of our own."""
         request = standing.request("scale_up")
+        taking: list[asyncio.Task[None]] = []
         for rent in made.rents:
             by_hand = request.id if request is not None and rent.purpose == "hand" else None
-            self._renter.begin(rent, by_hand)
+            begun = self._renter.begin(rent, by_hand)
+            if begun is not None and not self._context.providers[rent.offer.provider].facts.boots:
+                taking.append(begun)
+        return taking
 
     async def _explain(self, made: Plan) -> None:
         reasons = {key: (reason.code, reason.text) for key, reason in made.groups.items()}

@@ -53,13 +53,14 @@ class Renter:
         left = (pause.until - self._context.now()) // 1000
         return f"{provider} refused: {pause.reason}; tried again in {left} s"
 
-    def begin(self, rent: Rent, request_id: int | None) -> None:
+    def begin(self, rent: Rent, request_id: int | None) -> asyncio.Task[None] | None:
         """Rent in the background, unless that provider is busy, not read yet or paused."""
         provider = rent.offer.provider
-        if self.paused(provider) is None and provider not in self._busy and not self._context.control.drain:
-            self._busy.add(provider)
-            renting = guarded(self._context, f"renting from {provider}", self._rent(rent, request_id))
-            self._tasks.create_task(renting, name=f"rent from {provider}")
+        if self.paused(provider) is not None or provider in self._busy or self._context.control.drain:
+            return None
+        self._busy.add(provider)
+        renting = guarded(self._context, f"renting from {provider}", self._rent(rent, request_id))
+        return self._tasks.create_task(renting, name=f"rent from {provider}")
 
     async def _rent(self, rent: Rent, request_id: int | None) -> None:
         worker = None

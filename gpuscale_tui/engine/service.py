@@ -16,8 +16,8 @@ LOGGER = logging.getLogger("gpuscale.engine")
 LONGEST_PAUSE_SEC = 60.0
 REST_FOR_WORK = 4.0
 LONGEST_REST_SEC = 1.0
-"""A service with a quiet time rests four times as long as its look took, so that a long queue does not eat a core; at
-most a second, for what took long may as well have waited for somebody else."""
+"""A service that `rests` does so four times as long as its look took, so that a long queue does not eat a core; at most
+a second, for what took long may as well have waited for somebody else."""
 
 
 class Service(Protocol):
@@ -30,8 +30,9 @@ class Service(Protocol):
         ...
 
 
-async def serve(context: Context, service: Service, *, quiet_sec: float = 0.0) -> None:
-    """Run a service until cancelled. `quiet_sec` is the least time between two looks, however often the bell rings.
+async def serve(context: Context, service: Service, *, quiet_sec: float = 0.0, rests: bool = False) -> None:
+    """Run a service until cancelled. `quiet_sec` is the least time between two looks, however often the bell rings;
+    with `rests` that time grows with what a look takes.
 
     A look that fails is reported and repeated after a growing pause; only losing the home to another engine ends it.
     """
@@ -48,8 +49,8 @@ async def serve(context: Context, service: Service, *, quiet_sec: float = 0.0) -
             await asyncio.sleep(min(2.0**failures, LONGEST_PAUSE_SEC))
             continue
         failures = 0
-        if quiet_sec:
-            rest = min(REST_FOR_WORK * (time.monotonic() - begun), LONGEST_REST_SEC)
+        rest = min(REST_FOR_WORK * (time.monotonic() - begun), LONGEST_REST_SEC) if rests else 0.0
+        if quiet_sec or rest:
             await asyncio.sleep(max(quiet_sec, rest))
         await context.bells.wait(service.name, delay)
 

@@ -142,6 +142,7 @@ MIGRATIONS: tuple[str, ...] = (
         cost       INTEGER NOT NULL DEFAULT 0
     ) STRICT;
     CREATE INDEX spans_of_worker ON spans (worker_id, started_at);
+    CREATE INDEX spans_open ON spans (worker_id) WHERE ended_at IS NULL;
     CREATE INDEX spans_of_job ON spans (job_id) WHERE job_id IS NOT NULL;
 
     CREATE TABLE ledger (                          -- append-only: how each worker's cost grew

@@ -37,7 +37,13 @@ format: $(VENV)/.dev  ## put the code into its format
 	$(RUN)/ruff format .
 	$(RUN)/ruff check --fix .
 
-bench: $(VENV)/.dev  ## measure the numbers that the design promises, beside peers and physical limits
+# peers are a help, not a need: what cannot be installed is left out of the table with a note
+$(VENV)/.bench: $(VENV)/.dev
+	$(PY) scripts/dev_requirements.py bench > $(VENV)/bench.txt
+	-$(PY) -m pip --python $(RUN)/python install -q -r $(VENV)/bench.txt || $(RUN)/pip install -q -r $(VENV)/bench.txt
+	@touch $@
+
+bench: $(VENV)/.bench  ## measure the numbers that the design promises, beside peers and physical limits
 	$(RUN)/python -m benchmarks
 
 screenshots: $(VENV)/.dev  ## make the pictures of the README from the running program

@@ -25,7 +25,7 @@ from gpuscale_tui.store.opening import StoreError
 from gpuscale_tui.tui import screens
 from gpuscale_tui.tui import theme as themes
 from gpuscale_tui.tui.actions import SCREENS, by_id, checked_keymap
-from gpuscale_tui.tui.app_deeds import AppDeeds
+from gpuscale_tui.tui.app_handlers import AppHandlers
 from gpuscale_tui.tui.format import ASCII, UNICODE
 from gpuscale_tui.tui.host import EngineHost, Leaving
 from gpuscale_tui.tui.look import Look, make
@@ -44,7 +44,7 @@ def _clock() -> int:
     return time.time_ns() // 1_000_000
 
 
-class GpuscaleApp(AppDeeds, App[Leaving]):
+class GpuscaleApp(AppHandlers, App[Leaving]):
     """The full-screen application over one home.
 
     `interval` is the time in seconds between two looks at the store, None for only when asked: tests drive it by hand.
@@ -121,7 +121,7 @@ class GpuscaleApp(AppDeeds, App[Leaving]):
 
     def spawn(self, work: Coroutine[Any, Any, object]) -> None:
         """Run something beside the screen; it ends with the application, and its failure is a failure of it."""
-        self.run_worker(work, group="deeds", exit_on_error=True)
+        self.run_worker(work, group="handlers", exit_on_error=True)
 
     @property
     def base_screen(self) -> BaseScreen[Any] | None:

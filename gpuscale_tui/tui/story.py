@@ -15,7 +15,7 @@ from gpuscale_tui.store.views import JobRow, WorkerRow
 from gpuscale_tui.tui.cells import address, job_time
 from gpuscale_tui.tui.format import clean, gpus, plural, rate, size, span, usd
 from gpuscale_tui.tui.look import Line, Look, Span, wrap
-from gpuscale_tui.tui.more_cells import event_words
+from gpuscale_tui.tui.record_cells import event_words
 
 LABEL = 12
 EVENTS_OF_AN_ATTEMPT = 12

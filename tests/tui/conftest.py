@@ -101,9 +101,9 @@ async def settle(pilot: Pilot[Any]) -> None:
     quiet = 0
     for _ in range(12):
         await drain(app)
-        deeds = [worker for worker in app.workers if worker.group != READER and not worker.is_finished]
-        if deeds:
-            await app.workers.wait_for_complete(deeds)
+        handling = [worker for worker in app.workers if worker.group != READER and not worker.is_finished]
+        if handling:
+            await app.workers.wait_for_complete(handling)
         quiet = 0 if await app.reader.read() else quiet + 1
         if quiet == 2:
             break

@@ -11,8 +11,8 @@ from textual.widget import Widget
 from gpuscale_tui.model.jobs import job_label
 from gpuscale_tui.store import queries, snapshots
 from gpuscale_tui.tui.format import plural
-from gpuscale_tui.tui.more_cells import SNAPSHOT_COLUMNS, SnapshotLine
 from gpuscale_tui.tui.reader import Moment, Wish
+from gpuscale_tui.tui.record_cells import SNAPSHOT_COLUMNS, SnapshotLine
 from gpuscale_tui.tui.screens.base import BaseScreen, bindings_for
 from gpuscale_tui.tui.widgets.rows_table import RowsTable
 from gpuscale_tui.tui.widgets.title import Title

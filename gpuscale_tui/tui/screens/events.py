@@ -13,8 +13,8 @@ from gpuscale_tui.store import events, queries
 from gpuscale_tui.store.events import Event
 from gpuscale_tui.tui.format import clean
 from gpuscale_tui.tui.messages import RowPointed
-from gpuscale_tui.tui.more_cells import EVENT_COLUMNS, event_words
 from gpuscale_tui.tui.reader import Moment, Wish
+from gpuscale_tui.tui.record_cells import EVENT_COLUMNS, event_words
 from gpuscale_tui.tui.screens.base import BaseScreen, bindings_for
 from gpuscale_tui.tui.widgets.rows_table import RowsTable
 from gpuscale_tui.tui.widgets.why import Why

@@ -12,7 +12,7 @@ from gpuscale_tui.store import jobs, queries, snapshots, workers
 from gpuscale_tui.store.views import JobRow
 from gpuscale_tui.tui.actions import Subject
 from gpuscale_tui.tui.format import clean
-from gpuscale_tui.tui.job_deeds import JobDeeds
+from gpuscale_tui.tui.job_handlers import JobHandlers
 from gpuscale_tui.tui.look import Line
 from gpuscale_tui.tui.messages import FollowChanged
 from gpuscale_tui.tui.reader import Moment, Wish
@@ -41,7 +41,7 @@ def read_story(connection: sqlite3.Connection, moment: Moment, job_id: int) -> J
     )
 
 
-class JobScreen(BaseScreen[JobStory | None], JobDeeds):
+class JobScreen(BaseScreen[JobStory | None], JobHandlers):
     """The whole story of one job."""
 
     NAME = "job"

@@ -18,7 +18,7 @@ from gpuscale_tui.store.views import JobFilter, JobRow
 from gpuscale_tui.tui.actions import Subject
 from gpuscale_tui.tui.cells import RAIL_COLUMNS
 from gpuscale_tui.tui.format import clean
-from gpuscale_tui.tui.job_deeds import JobDeeds
+from gpuscale_tui.tui.job_handlers import JobHandlers
 from gpuscale_tui.tui.look import Line
 from gpuscale_tui.tui.messages import FollowChanged, RowPointed
 from gpuscale_tui.tui.reader import Moment, Wish
@@ -60,7 +60,7 @@ def compile_search(text: str) -> re.Pattern[str]:
         return re.compile(re.escape(text), flags)
 
 
-class LogsScreen(BaseScreen[Shelf], JobDeeds):
+class LogsScreen(BaseScreen[Shelf], JobHandlers):
     """The output of one job; other jobs and attempts are one key away."""
 
     NAME = "logs"

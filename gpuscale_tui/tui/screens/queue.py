@@ -16,7 +16,7 @@ from gpuscale_tui.store.views import JobFilter, JobRow, JobSort
 from gpuscale_tui.tui.actions import Subject
 from gpuscale_tui.tui.cells import JOB_COLUMNS
 from gpuscale_tui.tui.format import clean
-from gpuscale_tui.tui.job_deeds import JobDeeds
+from gpuscale_tui.tui.job_handlers import JobHandlers
 from gpuscale_tui.tui.messages import ColumnChosen, RowPointed
 from gpuscale_tui.tui.reader import Moment, Wish
 from gpuscale_tui.tui.screens.base import BaseScreen, bindings_for
@@ -73,7 +73,7 @@ def read_jobs(connection: sqlite3.Connection, moment: Moment, view: View) -> Pag
     return Page(total, first, tuple(found))
 
 
-class QueueScreen(BaseScreen[Page], JobDeeds):
+class QueueScreen(BaseScreen[Page], JobHandlers):
     """The table of jobs, a filter, and why the one under the cursor is where it is."""
 
     NAME = "queue"

@@ -17,7 +17,7 @@ from gpuscale_tui.tui.screens.base import BaseScreen, bindings_for
 from gpuscale_tui.tui.story import Page, WorkerStory, write_worker
 from gpuscale_tui.tui.widgets.page_view import PageView
 from gpuscale_tui.tui.widgets.title import Title
-from gpuscale_tui.tui.worker_deeds import WorkerDeeds
+from gpuscale_tui.tui.worker_handlers import WorkerHandlers
 
 
 def read_story(connection: sqlite3.Connection, _moment: Moment, worker_id: int) -> WorkerStory | None:
@@ -29,7 +29,7 @@ def read_story(connection: sqlite3.Connection, _moment: Moment, worker_id: int) 
     return WorkerStory(row, worker, events, queries.why_worker(connection, worker_id))
 
 
-class WorkerScreen(BaseScreen[WorkerStory | None], WorkerDeeds):
+class WorkerScreen(BaseScreen[WorkerStory | None], WorkerHandlers):
     """The whole story of one machine."""
 
     NAME = "worker"

@@ -20,7 +20,7 @@ from gpuscale_tui.tui.reader import Moment, Wish
 from gpuscale_tui.tui.screens.base import BaseScreen, bindings_for
 from gpuscale_tui.tui.widgets.rows_table import RowsTable
 from gpuscale_tui.tui.widgets.why import Why
-from gpuscale_tui.tui.worker_deeds import WorkerDeeds
+from gpuscale_tui.tui.worker_handlers import WorkerHandlers
 
 EMPTY = (
     (),
@@ -48,7 +48,7 @@ def read_workers(connection: sqlite3.Connection, moment: Moment, ended: bool, wi
     return Page(total, first, tuple(queries.worker_rows(connection, ended=ended, offset=first, limit=limit)))
 
 
-class WorkersScreen(BaseScreen[Page], WorkerDeeds):
+class WorkersScreen(BaseScreen[Page], WorkerHandlers):
     """The table of machines, and why the one under the cursor is still up."""
 
     NAME = "workers"

@@ -22,7 +22,7 @@ else:
 RENTED = ("ordering", "booting", "idle", "busy", "releasing")
 
 
-class AppDeeds(Base):
+class AppHandlers(Base):
     """Mixed into the application."""
 
     @property

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gpuscale_tui.tui.app import GpuscaleApp
 
 
-class WorkerDeeds:
+class WorkerHandlers:
     """Mixed into a screen that has a `worker`."""
 
     @property

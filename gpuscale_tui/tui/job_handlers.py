@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from gpuscale_tui.tui.app import GpuscaleApp
 
 
-class JobDeeds:
+class JobHandlers:
     """Mixed into a screen that has a `job`."""
 
     @property

@@ -8,9 +8,9 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from gpuscale_tui.engine import dispatch, staging, view
+from gpuscale_tui.engine import dispatch, staging
 from gpuscale_tui.engine.context import Context
-from gpuscale_tui.engine.dispatch import Assignment, Terms
+from gpuscale_tui.engine.dispatch import Assignment
 from gpuscale_tui.engine.ending import AttemptEnd
 from gpuscale_tui.engine.links import Links
 from gpuscale_tui.engine.saver import Saver
@@ -271,7 +271,7 @@ class AttemptRun:
         context, attempt = self._context, self._attempt
         if end.cause == Cause.HOST_FAULT and not end.by_user:
             await self._give_back(end)  # first: an idle machine would be given the next job
-        terms = Terms(view.limits(context.settings), self._links.open_workers())
+        terms = dispatch.terms(context.settings, self._links.open_workers())
         following = await context.db.write(
             dispatch.hand_over, attempt, replace(end, output_bytes=self._output),
             None if context.control.drain else terms, retries=context.settings.scaler.max_retries, now=context.now(),

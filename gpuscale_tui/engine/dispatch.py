@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from gpuscale_tui.engine import ending, view
 from gpuscale_tui.engine.ending import AttemptEnd
 from gpuscale_tui.model.jobs import Attempt, Job
+from gpuscale_tui.model.settings import Settings
 from gpuscale_tui.model.states import AttemptState
 from gpuscale_tui.model.workers import Worker
+from gpuscale_tui.policy.limits import above_limits
 from gpuscale_tui.policy.placing import place
 from gpuscale_tui.policy.world import Limits
 from gpuscale_tui.store import demand, jobs, workers
@@ -27,10 +29,20 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What placing goes by. `linked`: workers whose connection is open, where a command can start at once."""
+    """What placing goes by. `cap` is micro-dollars per hour.
+
+    `linked`: workers whose connection is open, where a command can start at once.
+    """
 
     limits: Limits
+    cap: int
+    max_workers: int
     linked: Collection[int] = ()
+
+
+def terms(settings: Settings, linked: Collection[int] = ()) -> Terms:
+    """The terms that the settings make."""
+    return Terms(view.limits(settings), view.cap(settings), settings.scaler.max_workers, linked)
 
 
 def find(connection: sqlite3.Connection, job_id: int, number: int) -> Assignment | None:
@@ -49,8 +61,11 @@ def is_staged(job: Job) -> bool:
 def place_waiting(
     connection: sqlite3.Connection, terms: Terms, *, now: int, epoch: int | None
 ) -> tuple[Assignment, ...]:
-    """Give the first waiting jobs to the machines that are idle."""
+    """Give the first waiting jobs to the machines that are idle, but for those that a lowered limit sends back."""
     idle = {worker.id: worker for worker in workers.idle(connection)}
+    if idle and _over(connection, terms):
+        above = above_limits(view.machines(workers.live(connection)), terms.cap, terms.max_workers)
+        idle = {worker_id: worker for worker_id, worker in idle.items() if worker_id not in above}
     heads = demand.heads(connection, len(idle), now) if idle else []
     places = place(view.pending(heads), view.machines(idle.values()), terms.limits, now) if heads else ()
     made = (
@@ -58,6 +73,11 @@ def place_waiting(
         for chosen in places
     )
     return tuple(assignment for assignment in made if assignment is not None)
+
+
+def _over(connection: sqlite3.Connection, terms: Terms) -> bool:
+    """Whether more is rented than the limits allow: a user has lowered one."""
+    return workers.committed_rate(connection) > terms.cap or workers.count_live(connection) > terms.max_workers
 
 
 def _assign(

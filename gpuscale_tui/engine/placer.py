@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gpuscale_tui.engine import view
 from gpuscale_tui.engine.context import Context
-from gpuscale_tui.engine.dispatch import Assignment, Terms, place_waiting
+from gpuscale_tui.engine.dispatch import Assignment, place_waiting, terms
 from gpuscale_tui.engine.links import Links
 from gpuscale_tui.store import demand
 
@@ -29,8 +28,8 @@ class Placer:
         poll = context.settings.scaler.poll_interval_sec
         if context.control.drain:
             return poll
-        terms = Terms(view.limits(context.settings), self._links.open_workers())
-        self._take(await context.db.write(place_waiting, terms, now=now, epoch=context.epoch))
+        by = terms(context.settings, self._links.open_workers())
+        self._take(await context.db.write(place_waiting, by, now=now, epoch=context.epoch))
         return await self._next_hold(now, poll)
 
     async def _next_hold(self, now: int, poll: float) -> float:

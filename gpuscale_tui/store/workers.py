@@ -68,13 +68,18 @@ def committed_rate(connection: sqlite3.Connection) -> int:
     return int(connection.execute(f"SELECT coalesce(sum(rate), 0) FROM workers WHERE {LIVE}").fetchone()[0])
 
 
+def count_live(connection: sqlite3.Connection) -> int:
+    """How many machines are not confirmed released."""
+    return int(connection.execute(f"SELECT count(*) FROM workers WHERE {LIVE}").fetchone()[0])
+
+
 def write_intent(connection: sqlite3.Connection, intent: Intent, *, now: int, epoch: int | None) -> Worker | CapReached:
     """Reserve the price of one more machine and note the intent to rent it, unless that would exceed a limit.
 
     The test and the reservation are one transaction: no two intents can both see room for one.
     """
     committed = committed_rate(connection)
-    count = int(connection.execute(f"SELECT count(*) FROM workers WHERE {LIVE}").fetchone()[0])
+    count = count_live(connection)
     if committed + intent.offer.rate > intent.cap:
         return CapReached(
             f"{format_usd(committed)}/h of the cap of {format_usd(intent.cap)}/h are committed; this machine would"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from gpuscale_tui.engine import commands
 from gpuscale_tui.engine.engine import Engine
 from gpuscale_tui.engine.lock import EngineRunning, running_engine
+from gpuscale_tui.model.settings import ProvidersConfig, SshConfig
 from gpuscale_tui.store.database import Database, StaleEngine
 from tests.engine.conftest import Rig, until
 
@@ -202,6 +204,20 @@ def test_scaling_by_hand(hosts: Rig) -> None:
         until(lambda: [worker.state for worker in hosts.workers()].count("released") == 1)
         hosts.command(commands.scale_down, 1)
         until(lambda: [worker.state for worker in hosts.workers()].count("released") == 2)
+
+
+def test_a_cap_that_was_lowered_is_kept_again_while_the_queue_lasts(hosts: Rig) -> None:
+    """Machines beyond the new cap finish their job, take no other, and go back."""
+    dear = tuple(replace(host, price_per_hour=0.5) for host in hosts.settings.providers.ssh.hosts)
+    hosts.settings = replace(hosts.settings, providers=ProvidersConfig(ssh=SshConfig(hosts=dear)))
+    hosts.submit("sleep 0.5", 40)
+    with hosts.engine(max_hourly_budget=2.0, max_price_per_gpu=1.0):
+        until(lambda: sum(job.state == "running" for job in hosts.jobs()) == 2)
+    with hosts.engine(max_hourly_budget=0.6, max_price_per_gpu=1.0, exit_when_idle=True) as engine:
+        until(lambda: sum(worker.rate for worker in hosts.workers() if worker.ended_at is None) <= 600_000)
+        assert any(job.state == "pending" for job in hosts.jobs())
+        engine.stop(at_once=True)
+        assert engine.wait(30)
 
 
 def test_the_engine_ends_with_its_thread(hosts: Rig) -> None:

@@ -6,7 +6,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from gpuscale_tui.model.jobs import Attempt
-from gpuscale_tui.model.states import AttemptState, Cause
+from gpuscale_tui.model.states import AttemptState, Cause, JobState
 from gpuscale_tui.policy.outcomes import judge
 from gpuscale_tui.store import jobs, snapshots, spans, workers
 from gpuscale_tui.store.jobs import Ending
@@ -44,6 +44,7 @@ def attempt_over(
     limit = retries if job.spec.retries is None else job.spec.retries
     verdict = judge(end.cause, job.faults, limit, by_user=end.by_user)
     error = end.error
+    done = verdict.state == JobState.DONE
     if verdict.counted and job.faults >= limit:
         error = f"{end.error or end.cause}; given up after {job.faults + 1} faults (its limit of retries is {limit})"
     settled = Ending(
@@ -53,10 +54,11 @@ def attempt_over(
         error=error,
         not_before=now + verdict.pause_ms if verdict.pause_ms else None,
         counted=verdict.counted,
-        saved_at=snapshots.last_snapshot_at(connection, attempt.job_id, attempt.number),
+        saved_at=(None if done else snapshots.last_snapshot_at(connection, attempt.job_id, attempt.number)),
     )
     ended = jobs.end_attempt(connection, attempt, settled, now=now, epoch=epoch)
-    jobs.cancel_requeued(connection, attempt.job_id, now=now, epoch=epoch)
+    if verdict.state == JobState.PENDING:
+        jobs.cancel_requeued(connection, attempt.job_id, now=now, epoch=epoch)
     return ended
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gpuscale_tui.model.jobs import Attempt, Job, JobSpec, job_label
 from gpuscale_tui.model.states import (
@@ -89,10 +89,11 @@ def place(
         "UPDATE workers SET state = 'busy', job_id = ?, attempt = ?, idle_since = NULL, why = ? WHERE id = ?",
         (job_id, number, f"runs {job_label(job_id)}", worker_id),
     )
-    connection.execute(
-        "INSERT INTO attempts (job_id, number, worker_id, state, assigned_at) VALUES (?, ?, ?, 'assigned', ?)",
+    made = connection.execute(
+        "INSERT INTO attempts (job_id, number, worker_id, state, assigned_at) VALUES (?, ?, ?, 'assigned', ?)"
+        " RETURNING *",
         (job_id, number, worker_id, now),
-    )
+    ).fetchall()
     spans.begin(connection, worker_id, "job", now, job_id=job_id, attempt=number)
     events.append(
         connection, now, "job", epoch=epoch, job_id=job_id, attempt=number, worker_id=worker_id,
@@ -102,7 +103,7 @@ def place(
         connection, now, "worker", epoch=epoch, job_id=job_id, attempt=number, worker_id=worker_id,
         from_state=WorkerState.IDLE, to_state=WorkerState.BUSY,
     )  # fmt: skip
-    return get_attempt(connection, job_id, number)
+    return rows.attempt(made[0])
 
 
 def advance_attempt(
@@ -135,7 +136,7 @@ def advance_attempt(
         connection, now, "attempt", detail, epoch=epoch, job_id=attempt.job_id, attempt=attempt.number,
         worker_id=attempt.worker_id, from_state=current.state, to_state=to,
     )  # fmt: skip
-    return get_attempt(connection, attempt.job_id, attempt.number) or current
+    return replace(current, state=to, started_at=started)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,7 @@ MEASURES: Mapping[str, Callable[[Options], Iterable[Outcome]]] = {
     "policy": _policy,
     "dispatch": _with_options("dispatch"),
     "logs": _with_options("logs"),
+    "transfer": _with_options("transfer"),
     "recovery": _with_options("recovery"),
     "lag": _with_options("lag"),
     "screen": _with_options("screen"),

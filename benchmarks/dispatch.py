@@ -16,6 +16,10 @@ import asyncssh
 from benchmarks.common import Options, Outcome, in_turns, median, processor_time, seconds, wait_until
 from benchmarks.hosts import PLAIN, Site, engine, site, why_not
 from gpuscale_tui.model.jobs import JobSpec
+from gpuscale_tui.model.machines import Endpoint
+from gpuscale_tui.remote.attempts import AttemptRef, execute, remove_many
+from gpuscale_tui.remote.connection import Machine, connect
+from gpuscale_tui.remote.launch import Launch
 from gpuscale_tui.store import logs
 
 JOBS = 1_000
@@ -40,6 +44,7 @@ def rows(options: Options) -> Iterator[Outcome]:
 def _throughput(place: Site, pid: int, options: Options) -> Iterator[Outcome]:
     count = JOBS // 4 if options.quick else JOBS
     peers: dict[str, Callable[[], float]] = {
+        "the run protocol alone, nothing recorded": lambda: asyncio.run(_protocol_alone(place)),
         "bare asyncssh, `true`": lambda: asyncio.run(_bare_asyncssh(place)),
         "ssh client, ControlMaster, `true`": lambda: _with_masters(place),
     }
@@ -49,12 +54,18 @@ def _throughput(place: Site, pid: int, options: Options) -> Iterator[Outcome]:
     else:
         peers["GNU parallel -S"] = parallel
     _run_jobs(place, 20)
-    with processor_time(pid) as used:
-        ours, *others = in_turns(options.runs(RUNS), [lambda: _run_jobs(place, count), *peers.values()])
-        spent = used()
+    spent: list[float] = []
+
+    def run() -> float:
+        with processor_time(pid) as used:
+            rate = _run_jobs(place, count)
+            spent.append(1000 * used() / count)
+        return rate
+
+    ours, *others = in_turns(options.runs(RUNS), [run, *peers.values()])
     for name, rates in zip(peers, others, strict=True):
         yield (WHAT, median(ours), "/s", name, median(rates))
-    yield ("engine's processor time a job", 1000 * spent / (count * len(ours)), "ms", "", None)
+    yield ("engine's processor time a no-op job", median(spent), "ms", "", None)
 
 
 def _run_jobs(place: Site, count: int) -> float:
@@ -64,6 +75,32 @@ def _run_jobs(place: Site, count: int) -> float:
     place.submit([PLAIN] * count)
     wait_until(lambda: place.count("done") >= before + count, within_sec=30 + count * JOB_SEC, what="the jobs")
     return count / (time.perf_counter() - begin)
+
+
+async def _protocol_alone(place: Site) -> float:
+    """The same commands started, detached and awaited on the same servers by `remote`, without engine and store."""
+    async with contextlib.AsyncExitStack() as stack:
+        machines = []
+        for server in place.servers:
+            machine = await connect(Endpoint(server.host, server.port, server.user), client_key=place.home.client_key)
+            stack.push_async_callback(machine.close)
+            machines.append(machine)
+
+        async def sink(_: bytes) -> None:
+            """`true` prints nothing."""
+
+        async def repeat(machine: Machine) -> list[AttemptRef]:
+            refs = [AttemptRef(".gpuscale/alone", f"j{number}-1") for number in range(PEER_JOBS)]
+            for ref in refs:
+                await execute(machine, ref, Launch(argv=("true",)), offset=0, sink=sink)
+            return refs
+
+        begin = time.perf_counter()
+        done = await asyncio.gather(*(repeat(machine) for machine in machines))
+        rate = PEER_JOBS * len(machines) / (time.perf_counter() - begin)
+        for machine, refs in zip(machines, done, strict=True):
+            await remove_many(machine, refs)
+        return rate
 
 
 async def _bare_asyncssh(place: Site) -> float:

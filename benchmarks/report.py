@@ -48,7 +48,9 @@ BARS: Sequence[Bar] = (
     at_most("one plan", 100, "ms"),
     Bar("log from machine to store", "half of ssh cat", lambda value, peer: value >= peer / 2),
     at_most("stored logs that differ", 0, ""),
-    at_least("lines stored at", 1, ""),
+    Bar("checkpoint fetched", "0.8 x scp", lambda value, peer: value >= 0.8 * peer),
+    Bar("working directory brought", "0.8 x scp", lambda value, peer: value >= 0.8 * peer),
+    Bar("lines stored at", "all of them", lambda value, peer: value == peer),
     at_most("event-loop lag p99", 100, "ms"),
     at_most("engine's memory for 2,000 running jobs", 1024, "MiB"),
     at_most("all of", 10, "s"),
@@ -58,6 +60,7 @@ BARS: Sequence[Bar] = (
     at_most("first paint", 350, "ms"),
     at_most("bytes written while idle", 0, ""),
     at_most("key to the first byte of its effect, p95", 33, "ms"),
+    at_most("written while a log", 40, "KiB/s"),
 )
 
 

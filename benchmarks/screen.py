@@ -1,120 +1,143 @@
-"""The screen through a real terminal line: first paint, answers to keys, and what it writes while nothing happens."""
+"""The screen in a real pseudo terminal: its first paint, what it writes by itself, how soon it answers to a key."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import pty
-import select
-import signal
-import struct
-import sys
 import tempfile
-import termios
+import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import store
-from benchmarks.common import Options, Outcome, clean_environ, median, percentile
+from benchmarks.cli_start import process
+from benchmarks.common import Options, Outcome, in_turns, median, percentile
+from benchmarks.recovery import BEAT_SEC
+from benchmarks.store import T0, training_output
+from benchmarks.terminal import Terminal
+from gpuscale_tui.engine.lock import EngineLock
 from gpuscale_tui.model.jobs import JobSpec
-from gpuscale_tui.store import jobs
+from gpuscale_tui.store import engines, jobs, logs, queries
 from gpuscale_tui.store.database import Database
 from gpuscale_tui.store.home import Home
+from gpuscale_tui.store.views import JobRow
 
-JOBS = 100_000
-PAINTS = 9
-KEYS = 60
-SIZE = (40, 120)
-SHOWN = b"Queue"
-QUIET_SEC = 0.15
+JOBS, WAITING = 100_000, 10_000
+PAINTS = 7
+SETTLED_SEC = 2.0
 IDLE_SEC = 5.0
-PATIENCE_SEC = 30.0
-
-
-@dataclass(slots=True)
-class Line:
-    """The program at the other end of a pseudo terminal."""
-
-    pid: int
-    descriptor: int
-
-    def read(self, within_sec: float) -> bytes:
-        """What it writes next, nothing when it stays silent for so long."""
-        ready, _, _ = select.select([self.descriptor], [], [], within_sec)
-        return os.read(self.descriptor, 1 << 16) if ready else b""
-
-    def until_silent(self, quiet_sec: float = QUIET_SEC) -> int:
-        """Read on until nothing came for so long; how many bytes came."""
-        count = 0
-        while data := self.read(quiet_sec):
-            count += len(data)
-        return count
-
-    def until_shown(self, text: bytes) -> None:
-        """Read on until it has written a text."""
-        seen, deadline = b"", time.monotonic() + PATIENCE_SEC
-        while text not in seen:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"the screen did not show {text!r} within {PATIENCE_SEC:g} s")
-            seen += self.read(1.0)
-
-
-@contextlib.contextmanager
-def opened(home: Home) -> Iterator[Line]:
-    """`gpuscale` in a terminal of its own; it is ended at the end of the block."""
-    words = [sys.executable, "-m", "gpuscale_tui", "--home", str(home.path), "--config", "/dev/null"]
-    environ = {**clean_environ(), "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
-    pid, descriptor = pty.fork()
-    if pid == 0:
-        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", *SIZE, 0, 0))
-        os.execve(words[0], words, environ)  # noqa: S606 - no shell is meant
-    try:
-        yield Line(pid, descriptor)
-    finally:
-        os.kill(pid, signal.SIGTERM)
-        with contextlib.suppress(OSError):
-            while os.read(descriptor, 1 << 16):
-                pass
-        os.waitpid(pid, 0)
-        os.close(descriptor)
+STALL_SEC = 8.0
+LINES_A_SECOND = 500
+KEYS = "jjjjjjjjkkkjjjGgGkkkk"
+"""Rows, and both ends of the queue."""
+PAGES = "\x15\x15\x15\x04"
+BETWEEN_SEC = 0.12
 
 
 def rows(options: Options) -> Iterator[Outcome]:
-    """On a store of 100,000 jobs, the engine inside, 120x40."""
+    """With 100,000 jobs, 10,000 of which wait, and the engine inside; then attached, to a store after a busy year."""
     with tempfile.TemporaryDirectory(prefix="gpuscale-bench-") as place:
-        home = Home(Path(place) / "home")
+        home = Home(Path(place) / "large")
         home.ensure()
-        with contextlib.closing(Database(home.database)) as db:
-            db.write(jobs.insert, [JobSpec(image="none", command="true")] * JOBS, store.T0)
-        paints = [first_paint(home) for _ in range(options.runs(PAINTS) + 1)][1:]
-        yield ("first paint, from exec, 100,000 jobs", median(paints) * 1000, "ms", "fastest run", min(paints) * 1000)
-        with opened(home) as line:
-            line.until_shown(SHOWN)
-            line.until_silent(3.0)
-            idle = sum(len(line.read(1.0)) for _ in range(round(IDLE_SEC)))
-            yield (f"bytes written while idle for {IDLE_SEC:g} s", idle, "", "", None)
-            answers = [answer(line, b"j") for _ in range(options.runs(KEYS))]
-            yield ("key to the first byte of its effect, p50", median(answers) * 1000, "ms", "", None)
-            slowest = percentile(answers, 95) * 1000
-            yield ("key to the first byte of its effect, p95", slowest, "ms", "median", median(answers) * 1000)
+        with Database(home.database) as db:
+            ids = db.write(jobs.insert, [JobSpec(image="none", command="true")] * JOBS, T0)
+            db.write(jobs.request_cancel, ids[WAITING:], T0, "bench")
+            first = db.read(queries.job_rows, limit=1)[0]
+        yield from _paints(home, first, options)
+        with Terminal(home) as terminal:
+            terminal.wait_for(first.name)
+            terminal.settle(SETTLED_SEC)
+            yield (f"bytes written while idle for {IDLE_SEC:g} s", float(terminal.written_in(IDLE_SEC)), "", "", None)
+            yield from _keys(terminal, "", options)
+        yield from _attached(Home(Path(place) / "year"), options)
+        yield _stalled(Home(Path(place) / "small"))
 
 
-def first_paint(home: Home) -> float:
-    """Seconds from the start of the process to the first frame."""
-    begin = time.perf_counter()
-    with opened(home) as line:
-        line.until_shown(SHOWN)
-        return time.perf_counter() - begin
+def _attached(home: Home, options: Options) -> Iterator[Outcome]:
+    """The engine runs elsewhere (its lock and its row say so), and a job of 232,500 prints."""
+    home.ensure()
+    store.fill(home.database)
+    with EngineLock(home), Database(home.database) as db:
+        db.write(engines.begin_epoch, os.getpid(), "autopilot", engines.Limits(10**7, 5), T0)
+        first = db.read(queries.job_rows, limit=1)[0]
+        with Terminal(home) as terminal:
+            terminal.wait_for(first.name)
+            terminal.settle()
+            yield from _while_logging(home, first, terminal, options)
 
 
-def answer(line: Line, key: bytes) -> float:
-    """Seconds from a key to the first byte that it changes on the screen."""
-    line.until_silent()
-    begin = time.perf_counter()
-    os.write(line.descriptor, key)
-    if not line.read(PATIENCE_SEC):
-        raise TimeoutError(f"no answer to the key {key!r}")
-    return time.perf_counter() - begin
+def _paints(home: Home, first: JobRow, options: Options) -> Iterator[Outcome]:
+    def paint() -> float:
+        with Terminal(home) as terminal:
+            return terminal.wait_for(first.name)
+
+    paint()
+    bare, painted = in_turns(options.runs(PAINTS), [process(["-c", "import textual.app"]), paint])
+    yield (
+        "first paint with its first job, from exec",
+        1000 * median(painted),
+        "ms",
+        "python -c 'import textual.app'",
+        1000 * median(bare),
+    )
+
+
+def _keys(terminal: Terminal, beside: str, options: Options) -> Iterator[Outcome]:
+    times: list[float] = []
+    for key in (KEYS + PAGES) * options.runs(4):
+        times.append(terminal.answer_to(key))
+        deadline = time.monotonic() + BETWEEN_SEC
+        while (left := deadline - time.monotonic()) > 0:
+            terminal.read(left)
+    yield (f"key to the first byte of its effect, p50{beside}", 1000 * median(times), "ms", "", None)
+    yield (f"key to the first byte of its effect, p95{beside}", 1000 * percentile(times, 95), "ms", "", None)
+
+
+def _while_logging(home: Home, first: JobRow, terminal: Terminal, options: Options) -> Iterator[Outcome]:
+    """The same while a job prints, and what following its output makes the terminal carry."""
+    ending = threading.Event()
+    printing = threading.Thread(target=_print_lines, args=(home, first.id, ending))
+    printing.start()
+    try:
+        yield from _keys(terminal, f", with {LINES_A_SECOND} log lines/s", options)
+        terminal.type("gl")
+        terminal.wait_for("tok/s")
+        terminal.type("f")
+        terminal.settle(0.05)
+        written = terminal.written_in(IDLE_SEC) / 1024 / IDLE_SEC
+        yield (f"written while a log of {LINES_A_SECOND} lines/s is followed", written, "KiB/s", "", None)
+    finally:
+        ending.set()
+        printing.join()
+
+
+def _print_lines(home: Home, job_id: int, ending: threading.Event) -> None:
+    """Store the output of a job that prints steadily, twenty times a second."""
+    piece = training_output(LINES_A_SECOND // 20)
+    position = 0
+    with contextlib.closing(logs.connect_logs(home.logs)) as connection:
+        while not ending.wait(0.05):
+            position = logs.append(connection, job_id, 1, position, piece)
+
+
+def _stalled(home: Home) -> Outcome:
+    """The engine inside a screen whose terminal reads nothing any more."""
+    home.ensure()
+    with Terminal(home) as terminal:
+        terminal.wait_for("inside")
+        terminal.settle()
+        gaps: list[float] = []
+        last = None
+        deadline = time.monotonic() + STALL_SEC
+        with Database(home.database) as db:
+            while time.monotonic() < deadline:
+                terminal.type("1234567")  # each paints a whole screen into a pipe that is full
+                row = db.read(engines.engine)
+                if row is not None and row.heartbeat_at != last:
+                    if last is not None:
+                        gaps.append((row.heartbeat_at - last) / 1000)
+                    last = row.heartbeat_at
+                time.sleep(0.02)
+    late = max(abs(gap - BEAT_SEC) for gap in gaps) if gaps else STALL_SEC
+    return ("jitter of the engine's heartbeat, terminal stalled", 1000 * late, "ms", "", None)

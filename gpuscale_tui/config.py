@@ -302,7 +302,7 @@ def _number_or_list(value: object) -> str:
 
 
 def _clean(text: str) -> str:
-    return _CONTROL.sub("?", text)[:200]
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:200])
 
 
 def _built(kind: Any, prefix: str, values: Mapping[str, Any]) -> Any:

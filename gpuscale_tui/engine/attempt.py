@@ -91,7 +91,9 @@ class AttemptRun:
         whether it is gone is for its provider to say. `placed`: it was placed this instant and nothing was done yet."""
         self._placed = placed
         pause = FIRST_RETRY_SEC
+        loop = asyncio.get_running_loop()
         while True:
+            begun = loop.time()
             try:
                 return await self._proceed()
             except AttemptVanished as error:
@@ -103,6 +105,8 @@ class AttemptRun:
             except RemoteError as error:
                 if await self._certainly_stopped():
                     return await self._end(AttemptEnd(Cause.HOST_FAULT, error=str(error)))
+            if loop.time() - begun > LONGEST_RETRY_SEC:  # it went well for a while
+                pause = FIRST_RETRY_SEC
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_RETRY_SEC)
 

@@ -264,10 +264,10 @@ class _Done(Exception):
 
 async def _notice_changes(context: Context) -> None:
     """Wake everybody when somebody else has written to the store, should the doorbell not have been heard."""
-    seen = await context.db.data_version()
+    seen = await context.db.outside_version()
     while True:
         await asyncio.sleep(DATA_LOOK_SEC)
-        version = await context.db.data_version()
+        version = await context.db.outside_version()
         if version != seen:
             seen = version
             context.bells.ring("planner", "placer", "runner", "keeper")

@@ -31,6 +31,7 @@ class Links:
                 return open_one
             machine = await self._connect(worker)
             self._machines[worker.id] = machine
+            self._context.bells.ring("tidier")
             return machine
 
     async def _connect(self, worker: Worker) -> Machine:

@@ -21,6 +21,10 @@ from gpuscale_tui.store import demand, engines, jobs, market, workers
 from gpuscale_tui.store.demand import Waiting
 from gpuscale_tui.store.engines import Request
 
+LOOK_SEC = 5.0
+"""How often is planned while anything waits or is rented: times run out (idle, held, paused) without a bell."""
+FRESH_MS = 100
+"""How old what was seen may be when it is acted on."""
 HOSTS_AT_ONCE = 20
 """Hosts of our own taken in one look, one plan each."""
 TAKING_SEC = 5.0
@@ -86,18 +90,23 @@ class Planner:
     def __init__(self, context: Context, renter: Renter) -> None:
         self._context = context
         self._renter = renter
+        self._at_work = False
 
     async def tick(self) -> float:
         """See `Service.tick`."""
         for _ in range(HOSTS_AT_ONCE):
             if not await self._plan_once():
                 break
-        return self._context.settings.scaler.poll_interval_sec
+        poll = self._context.settings.scaler.poll_interval_sec
+        return min(poll, LOOK_SEC) if self._at_work else poll
 
     async def _plan_once(self) -> bool:
         """Look, plan and act; True when a host of our own was taken: that is done at once, and others may follow."""
-        markets = await self._survey((await self._look()).world)
-        standing = await self._look()  # again: the market's answers may have taken seconds
+        standing = await self._look()
+        self._at_work = bool(standing.world.pending or standing.world.machines)
+        markets = await self._survey(standing.world)
+        if self._context.now() - standing.world.now > FRESH_MS:  # the market's answers may have taken seconds
+            standing = await self._look()
         made = plan(replace(standing.world, markets=markets))
         await self._release(made.releases, standing)
         begun = self._rent(made, standing)

@@ -20,6 +20,8 @@ from gpuscale_tui.store import jobs
 
 LOOK_SEC = 30.0
 RETRY_SEC = 2.0
+ASKED_AT_ONCE = 10
+"""Machines asked in one look what they still have: after a restart there is more urgent work to do on all of them."""
 LAST_LOOK_SEC = 1.5
 REMOTE_NAME = re.compile(r"j([0-9]{1,18})-([0-9]{1,9})")
 
@@ -45,11 +47,11 @@ class Tidier:
         linked = self._links.open_workers()
         self._asked &= linked  # a machine that comes back is asked what it still has
         self._left = {worker_id: names for worker_id, names in self._left.items() if worker_id in linked}
+        unasked = sorted(linked - self._asked)
         async with asyncio.TaskGroup() as group:
-            for worker_id in linked:
-                if worker_id in self._left or worker_id not in self._asked:
-                    group.create_task(self._tidy(worker_id), name=f"tidy {worker_id}")
-        return RETRY_SEC if self._left else LOOK_SEC
+            for worker_id in {*self._left, *unasked[:ASKED_AT_ONCE]}:
+                group.create_task(self._tidy(worker_id), name=f"tidy {worker_id}")
+        return RETRY_SEC if self._left or unasked[ASKED_AT_ONCE:] else LOOK_SEC
 
     async def last_look(self) -> None:
         """Tidy up once more before the engine ends, for a moment at most."""

@@ -136,6 +136,12 @@ class AsyncDatabase:
         """A number that changes when another connection has committed."""
         return await self._reader.call(_data_version)
 
+    async def outside_version(self) -> int:
+        """A number that changes when somebody has committed by another way than `write` and `note` here."""
+        if self._writer is None:
+            raise RuntimeError("this store was opened for reading only")
+        return await self._writer.call(_data_version)
+
 
 def _call(
     command: Callable[..., T], args: tuple[Any, ...], kwargs: Mapping[str, Any], connection: sqlite3.Connection

@@ -64,6 +64,8 @@ class Offer:
     country: str | None = None
     reliability: float | None = None
     max_hours: float | None = None
+    pcie_gen: int | None = None
+    pcie_width: int | None = None
     any_image: bool = False
     quote: str = "{}"
 
@@ -98,7 +100,9 @@ class Survey:
 class Rental:
     """One rental as the provider lists it.
 
-    `up` is True once the provider says that the machine runs, which is not yet a machine that SSH can reach.
+    `up` is True once the provider says that the machine runs, which is not yet a machine that SSH can reach. `waiting`
+    is True for a spot order that is listed but holds no machine just now: it costs nothing, and may begin to run, and
+    to cost, at any moment.
     `billed` is what it has charged so far in micro-dollars, fees included, None when it does not say.
     `created_at` and `expires_at` are UTC ms. `ended` rentals cost nothing more. `token` (or the number `mark`, made
     from it) is ours, where the provider keeps such a thing.
@@ -116,3 +120,4 @@ class Rental:
     rate: int | None = None
     billed: int | None = None
     expires_at: int | None = None
+    waiting: bool = False

@@ -56,6 +56,16 @@ class ScalerConfig:
     shutdown_grace_sec: Annotated[
         Seconds, Meta(description="Seconds for saving and giving back when stopping at once.")
     ] = 120.0
+    spot_wait_sec: Annotated[
+        float,
+        Meta(ge=1, le=86_400, description="Seconds a spot order may wait for a machine before it is cancelled."),
+    ] = 120.0
+    expiry_lead_sec: Annotated[
+        float, Meta(ge=0, le=86_400, description="Seconds before the end of a rental at which its job is moved.")
+    ] = 900.0
+    low_balance_hours: Annotated[
+        float, Meta(ge=0, le=8_760, description="Hours that the wallet lasts under which a warning is given; 0 is off.")
+    ] = 3.0
     workdir_max_mb: Annotated[
         float, Meta(gt=0, le=1_000_000, description="Largest working directory that is uploaded, in megabytes.")
     ] = 500.0
@@ -76,7 +86,10 @@ class CloreConfig:
         "USD-Blockchain"
     )
     order_type: Annotated[
-        Literal["on-demand"], Meta(description="How machines are rented where a job does not say.")
+        Literal["on-demand", "spot", "auto"],
+        Meta(
+            description="How machines are rented where a job does not say; `auto`: whichever costs less, evictions included."
+        ),
     ] = "on-demand"
     deploy_timeout_sec: Annotated[
         float, Meta(ge=5, le=3600, description="Seconds for a machine to come up before it is cancelled.")

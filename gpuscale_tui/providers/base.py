@@ -72,11 +72,13 @@ class Accepted:
 class RentRefused:
     """The provider said no and it is certain that no order came of it.
 
-    `pause_server` asks to leave this server alone for a while.
+    `pause_server` asks to leave this server alone for a while. `moved`: only the price stood in the way; the next look
+    at the offers has the new one, so nobody needs to be left alone.
     """
 
     reason: str
     pause_server: bool = False
+    moved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,14 @@ class Unknown:
     """
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What is left to pay with: micro-dollars, in the wallet that orders are paid from."""
+
+    micros: int
+    wallet: str
 
 
 RentOutcome = Accepted | RentRefused | Unknown
@@ -142,6 +152,10 @@ class Provider(Protocol):
 
         Success is the provider's word only; `rentals` decides whether it is gone.
         """
+        ...
+
+    async def balance(self) -> Balance | None:
+        """What is left in the wallet that pays; None where a provider has no such thing. Raises ProviderError."""
         ...
 
     async def aclose(self) -> None:

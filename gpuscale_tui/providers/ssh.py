@@ -118,6 +118,9 @@ class SshProvider:
         """See `Provider.release`."""
         await asyncio.to_thread(self._free, order_id)
 
+    async def balance(self) -> None:
+        """See `Provider.balance`: nobody is paid for hosts of one's own."""
+
     async def aclose(self) -> None:
         """Nothing is open."""
 

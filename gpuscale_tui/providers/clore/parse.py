@@ -174,6 +174,13 @@ def cpu_threads(value: object) -> int | None:
     return coerce.identifier(last)
 
 
+def worst_slot(specs: Mapping[str, object], card_key: str, host_key: str) -> int | None:
+    """The least figure over the cards where `specs.gpus` states one, else the one that the host states for itself."""
+    cards = (coerce.mapping(card) for card in coerce.array(specs.get("gpus")))
+    stated = [found for card in cards if (found := coerce.identifier(card.get(card_key))) is not None]
+    return min(stated) if stated else coerce.identifier(specs.get(host_key))
+
+
 def parse_order(row: object) -> Order | None:
     """One order, None when it has no usable id."""
     fields = coerce.mapping(row)

@@ -9,8 +9,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 
+from gpuscale_tui.model.money import MICROS
 from gpuscale_tui.model.offers import Need, Rental, Survey
 from gpuscale_tui.providers.base import (
+    Balance,
     Claim,
     ProviderError,
     ProviderFacts,
@@ -22,6 +24,7 @@ from gpuscale_tui.providers.base import (
 from gpuscale_tui.providers.clore import coerce, orders
 from gpuscale_tui.providers.clore.api import CloreApi, NoReply, NotSent
 from gpuscale_tui.providers.clore.parse import (
+    USD,
     Market,
     Order,
     Server,
@@ -145,6 +148,14 @@ class CloreProvider:
             if wallet.get("name") == (currency or self._currency):
                 return coerce.number(wallet.get("balance"))
         return None
+
+    async def balance(self) -> Balance | None:
+        """See `Provider.balance`. None while the worth of its coin is not known: the market has not been read."""
+        left = await self.wallet_balance()
+        unit = Decimal(1) if self._currency == USD else self._usd_per_coin(self._currency)
+        if left is None or unit is None:
+            return None
+        return Balance(int(left * unit * MICROS), self._currency)
 
     async def aclose(self) -> None:
         """Close connections."""

@@ -107,6 +107,8 @@ def offer(server: parse.Server, currency: str) -> Offer:
         country=_country(net.get("cc")),
         reliability=_share(server.row.get("reliability")),
         max_hours=coerce.small_float(server.row.get("mrl")),
+        pcie_gen=parse.worst_slot(specs, "pcie_gen", "pcie_rev"),
+        pcie_width=parse.worst_slot(specs, "pcie_width", "pcie_width"),
         quote=json.dumps({"price": str(server.prices[currency]), "currency": currency, "usd": str(usd)}),
     )
 

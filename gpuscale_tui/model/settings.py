@@ -16,6 +16,7 @@ Count = Annotated[int, Meta(ge=0, le=10_000)]
 Seconds = Annotated[float, Meta(gt=0, le=7 * 86_400)]
 Dollars = Annotated[float, Meta(ge=0, le=1_000_000)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
+Amount = Annotated[float, Meta(ge=0, le=1_000_000)]
 Text = Annotated[str, Meta(max_length=1024)]
 
 
@@ -98,6 +99,27 @@ class CloreConfig:
     exclude_countries: Annotated[
         tuple[str, ...], Meta(description="Two-letter countries whose hosts are never rented.")
     ] = ()
+    countries: Annotated[
+        tuple[str, ...], Meta(description="Two-letter countries whose hosts alone are rented; empty for all.")
+    ] = ()
+    min_ram_gb: Annotated[Amount, Meta(description="Least memory of a host, in GB.")] = 16.0
+    min_threads_per_gpu: Annotated[Amount, Meta(description="Least CPU threads of a host for each of its GPUs.")] = 2.0
+    min_disk_gb: Annotated[Amount, Meta(description="Least disk of a host, in GB.")] = 20.0
+    min_pcie_gb_per_sec: Annotated[
+        Amount, Meta(description="Least PCIe speed of a GPU, GB/s one way: 3.0 x4 has 3.9, a mining riser (x1) 1 or 2.")
+    ] = 3.0
+    min_net_down_mbps: Annotated[Amount, Meta(description="Least download speed of a host, in Mbit/s.")] = 50.0
+    min_cuda: Annotated[
+        Text,
+        Meta(
+            pattern=r"^([0-9]{1,2}(\.[0-9]{1,2})?)?$",
+            description="Oldest CUDA of a host's driver; what a job's image names (`cuda12.4`) counts as well.",
+        ),
+    ] = "11.8"
+    min_rental_hours: Annotated[
+        Amount,
+        Meta(description="Hours for which a host must be on offer, at least; a job's max_runtime counts as well."),
+    ] = 1.0
     request_interval_sec: Annotated[
         float, Meta(ge=0, le=60, description="Seconds between two calls of the API (its limit is one a second).")
     ] = 1.1
@@ -142,6 +164,41 @@ class ProvidersConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class MachinesConfig:
+    """What a machine must prove before it is given work, and what is risked on machines that come to nothing."""
+
+    test: Annotated[bool, Meta(description="Test each machine before it is given work; a bad one goes back.")] = True
+    min_free_disk_gb: Annotated[Amount, Meta(description="Free disk that a machine must have for jobs, in GB.")] = 2.0
+    min_download_mbps: Annotated[
+        Amount, Meta(description="Least speed from a machine to here over SSH, in Mbit/s: checkpoints come that way.")
+    ] = 1.0
+    max_clock_skew_sec: Annotated[
+        Amount, Meta(description="Seconds by which a machine's clock may differ from ours before a warning is given.")
+    ] = 60.0
+    max_setup_usd: Annotated[
+        Dollars,
+        Meta(description="USD that setting machines up may cost a group of jobs before one of them starts; 0 is off."),
+    ] = 1.0
+    pause_minutes: Annotated[
+        float,
+        Meta(ge=0, le=10_080, description="First pause of a host after a failure; it doubles each time up to a day."),
+    ] = 30.0
+    host_failures: Annotated[int, Meta(ge=1, le=100, description="Failures in a row after which a host pauses.")] = 1
+    owner_failures: Annotated[
+        int, Meta(ge=1, le=100, description="Hosts of one owner that fail in a row before all of the owner's pause.")
+    ] = 3
+    image_failures: Annotated[
+        int, Meta(ge=1, le=100, description="Hosts in a row on which an image never came up before it pauses.")
+    ] = 3
+    job_failures: Annotated[
+        int, Meta(ge=1, le=100, description="Machines in a row that failed under a job before the job pauses.")
+    ] = 3
+    spot_evictions: Annotated[
+        int, Meta(ge=1, le=1_000, description="Spot machines lost within an hour before `auto` rents on demand again.")
+    ] = 3
+
+
+@dataclass(frozen=True, slots=True)
 class CheckpointConfig:
     """Snapshots of the jobs' checkpoint directories."""
 
@@ -174,5 +231,6 @@ class Settings:
 
     scaler: ScalerConfig = field(default_factory=ScalerConfig)
     providers: ProvidersConfig = field(default_factory=ProvidersConfig)
+    machines: MachinesConfig = field(default_factory=MachinesConfig)
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
     ui: UiConfig = field(default_factory=UiConfig)

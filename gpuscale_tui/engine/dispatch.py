@@ -64,7 +64,7 @@ def place_waiting(
     """Give the first waiting jobs to the machines that are idle, but for those that a lowered limit sends back."""
     idle = {worker.id: worker for worker in workers.idle(connection)}
     if idle and _over(connection, terms):
-        above = above_limits(view.machines(workers.live(connection)), terms.cap, terms.max_workers)
+        above = above_limits(view.machines(workers.live(connection)), terms.cap, terms.max_workers, now)
         idle = {worker_id: worker for worker_id, worker in idle.items() if worker_id not in above}
     heads = demand.heads(connection, len(idle), now) if idle else []
     places = place(view.pending(heads), view.machines(idle.values()), terms.limits, now) if heads else ()

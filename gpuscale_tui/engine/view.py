@@ -13,6 +13,7 @@ from gpuscale_tui.model.states import WorkerState
 from gpuscale_tui.model.workers import Worker
 from gpuscale_tui.policy.world import Limits, Machine, PendingJob
 from gpuscale_tui.store.demand import Waiting
+from gpuscale_tui.store.snapshots import Work
 
 SERVER_PAUSE_MS = 30 * 60_000
 """How long a server that failed us is left alone."""
@@ -47,12 +48,16 @@ def limits(settings: Settings, paused: dict[tuple[str, str], str] | None = None)
     )
 
 
-def machines(workers: Iterable[Worker], attempts: Iterable[Attempt] = ()) -> tuple[Machine, ...]:
+def machines(
+    workers: Iterable[Worker], attempts: Iterable[Attempt] = (), at_stake: Iterable[Work] = ()
+) -> tuple[Machine, ...]:
     """Workers as policy sees them; one whose price counts against the cap is always among them.
 
-    `attempts` are those that have not ended: they say since when a worker is busy.
+    `attempts` are those that have not ended: they say since when a worker is busy. `at_stake` says what is lost by
+    giving it back.
     """
     busy_since = {attempt.worker_id: attempt.assigned_at for attempt in attempts}
+    work = {each.worker_id: each for each in at_stake}
     return tuple(
         Machine(
             id=worker.id,
@@ -67,6 +72,8 @@ def machines(workers: Iterable[Worker], attempts: Iterable[Attempt] = ()) -> tup
             idle_since=worker.idle_since,
             busy_since=busy_since.get(worker.id),
             purpose=worker.purpose,
+            unsaved_since=work[worker.id].saved_at if worker.id in work else None,
+            priority=work[worker.id].priority if worker.id in work else 0,
         )
         for worker in workers
     )

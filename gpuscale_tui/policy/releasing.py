@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gpuscale_tui.model.jobs import job_label
-from gpuscale_tui.model.states import Purpose, WorkerState
+from gpuscale_tui.model.states import Cause, Purpose, WorkerState
 from gpuscale_tui.policy.demand import Demand
 from gpuscale_tui.policy.limits import above_limits, least_loss
 from gpuscale_tui.policy.matching import machine_serves
@@ -22,10 +22,10 @@ def releases(world: World, demand: Demand, *, short_of_room: bool) -> tuple[Rele
     if world.drain:
         unoccupied = [machine for machine in _dearest_first(staying) if machine.state != WorkerState.BUSY]
         return tuple(Release(machine.id, "the engine is stopping") for machine in unoccupied)
-    asked = least_loss(staying)[: max(0, world.scale_down)]
+    asked = least_loss(staying, world.now)[: max(0, world.scale_down)]
     chosen = [Release(machine.id, "asked for by hand (scale down)") for machine in asked]
-    above = above_limits(_without(staying, chosen), world.cap, world.scaler.max_workers)
-    chosen += [Release(id_, reason) for id_, reason in above.items()]
+    above = above_limits(_without(staying, chosen), world.cap, world.scaler.max_workers, world.now)
+    chosen += [Release(id_, reason, Cause.BUDGET) for id_, reason in above.items()]
     for machine in _above_minimum(world, demand, _without(staying, chosen)):
         reason = _unneeded(world, machine, short_of_room)
         if reason is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from gpuscale_tui.model.offers import Need, Offer
 from gpuscale_tui.model.settings import ScalerConfig
-from gpuscale_tui.model.states import Purpose, WorkerState
+from gpuscale_tui.model.states import Cause, Purpose, WorkerState
 
 _ON_ITS_WAY = frozenset({WorkerState.ORDERING, WorkerState.BOOTING})
 _HERE = frozenset({WorkerState.IDLE, WorkerState.BUSY})
@@ -29,7 +29,8 @@ class Machine:
     """A worker as policy sees it. `rate` is micro-dollars per hour; `image` None runs any job as it is.
 
     `taking_work` is False for an idle or busy machine that cannot be reached just now. `idle_since` and `busy_since`
-    (UTC ms) are when it became idle and when it was given its present job.
+    (UTC ms) are when it became idle and when it was given its present job; `unsaved_since` is when that job's work was
+    last saved, None while it never was. `priority` is that job's.
     """
 
     id: int
@@ -45,6 +46,8 @@ class Machine:
     busy_since: int | None = None
     taking_work: bool = True
     purpose: Purpose = Purpose.QUEUE
+    unsaved_since: int | None = None
+    priority: int = 0
 
     @property
     def on_its_way(self) -> bool:
@@ -134,10 +137,11 @@ class Rent:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Give this worker back."""
+    """Give this worker back. `cause` is `budget` where the money is the reason, None for what a user wants."""
 
     worker_id: int
     reason: str
+    cause: Cause | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,25 @@ def last_snapshot_at(connection: sqlite3.Connection, job_id: int, attempt: int) 
     return None if row[0] is None else int(row[0])
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the live attempt on a worker would lose: `saved_at` is its newest snapshot (UTC ms), None without one."""
+
+    worker_id: int
+    saved_at: int | None
+    priority: int
+
+
+def work_at_stake(connection: sqlite3.Connection) -> list[Work]:
+    """For each worker with a job: since when that job's work is not saved, and how urgent it is."""
+    found = connection.execute(
+        "SELECT a.worker_id, (SELECT CASE WHEN s.attempt = a.number THEN s.at END FROM snapshots s"
+        " WHERE s.job_id = a.job_id ORDER BY s.number DESC LIMIT 1) AS saved_at, j.priority"
+        " FROM attempts a JOIN jobs j ON j.id = a.job_id WHERE a.state <> 'ended'"
+    )
+    return [Work(**dict(row)) for row in found]
+
+
 def last_number(connection: sqlite3.Connection, job_id: int) -> int:
     """The highest number that a snapshot of this job ever had, 0 without any: numbers are never used again."""
     row = connection.execute("SELECT max(number) FROM snapshots WHERE job_id = ?", (job_id,)).fetchone()

@@ -222,7 +222,7 @@ class Simulation:
 
     def _place(self) -> None:
         machines = [rented.machine for rented in self.fleet.values()]
-        above = above_limits(machines, self.cap, self.scaler.max_workers)
+        above = above_limits(machines, self.cap, self.scaler.max_workers, self.now)
         idle = [machine for machine in machines if machine.state == IDLE and machine.id not in above]
         for chosen in place(self.pending.values(), idle, self.limits, self.now):
             job, rented = self.pending.pop(chosen.job_id), self.fleet[chosen.worker_id]
@@ -245,3 +245,9 @@ class Simulation:
     def lower(self, scaler: ScalerConfig, cap: int) -> None:
         """Go on under lower limits, as after a start with other settings."""
         self.scaler, self.cap, self._check_rises = scaler, cap, False
+
+    def keep_limits(self) -> None:
+        """From now on the limits must hold at every instant again."""
+        self._check()
+        self._check_rises = True
+        self._check()

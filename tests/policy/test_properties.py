@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, assume, event, given, settings
 from hypothesis import strategies as st
 
 from gpuscale_tui.model.offers import Need
-from gpuscale_tui.model.states import Purpose, WorkerState
+from gpuscale_tui.model.states import Cause, Purpose, WorkerState
 from gpuscale_tui.policy.fleet import Fleet
 from gpuscale_tui.policy.matching import machine_serves, offer_verdict
 from gpuscale_tui.policy.placing import place, queue_order
@@ -20,7 +20,7 @@ from gpuscale_tui.policy.world import Machine, PendingJob, World
 from tests.policy.strategies import FLEETS, NEEDS, SEEDS, WORLDS, market
 from tests.policy.support import LIMITS, NOW, later
 
-MANY = settings(max_examples=800, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
+MANY = settings(max_examples=800, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 CODES = {
     "stopping", "renting", "next", "cap", "max_workers", "booting", "placing", "held", "looking", "provider_error",
     "no_offer", "short_queue", "busy",
@@ -92,7 +92,7 @@ def test_releases_are_live_never_busy_unasked_and_never_below_the_minimum(found:
     for release in made.releases:
         machine = by_id[release.worker_id]
         assert release.worker_id in staying
-        if "by hand" not in release.reason:
+        if "by hand" not in release.reason and release.cause != Cause.BUDGET:
             assert machine.state != WorkerState.BUSY
         if release.reason.startswith(("idle", "nothing")):
             unasked += 1
@@ -100,6 +100,24 @@ def test_releases_are_live_never_busy_unasked_and_never_below_the_minimum(found:
         assert len(staying) - len(made.releases) >= found.scaler.min_workers
     asked = sum("by hand" in release.reason for release in made.releases)
     assert asked == (0 if found.drain else min(found.scale_down, len(staying)))
+
+
+@MANY
+@given(WORLDS)
+def test_after_the_releases_of_one_plan_the_limits_hold_and_not_one_more_went(found: World) -> None:
+    """However far a user lowered them: what stays is within both; put back, any busy one would be beyond one."""
+    assume(not found.drain and not found.scale_down)
+    made = plan(found)
+    gone = {release.worker_id: release for release in made.releases}
+    staying = [each for each in found.machines if not each.leaving and each.id not in gone]
+    rate = sum(each.rate for each in staying)
+    assert rate <= found.cap or not any(each.rate for each in staying)
+    assert len(staying) <= found.scaler.max_workers
+    back = [each for each in found.machines if each.id in gone and gone[each.id].cause == Cause.BUDGET]
+    number = len(staying) + len(gone) - len(back)
+    others = sum(each.rate for each in found.machines if each.id in gone and gone[each.id].cause != Cause.BUDGET)
+    for each in back:
+        assert number + 1 > found.scaler.max_workers or rate + others + each.rate > found.cap
 
 
 @MANY

@@ -13,8 +13,9 @@ from gpuscale_tui.model.money import Terms
 from gpuscale_tui.model.offers import Need, Offer
 from gpuscale_tui.model.settings import ScalerConfig
 from gpuscale_tui.model.states import WorkerState
+from gpuscale_tui.policy.limits import above_limits, least_loss
 from tests.policy.simulator import CALM, STORM, Simulation, Trouble
-from tests.policy.support import CENT, DOLLAR, NEED
+from tests.policy.support import CENT, DOLLAR, NEED, NOW, machine
 
 SIDE = replace(NEED, image="img2")
 NO_GPU = Need("img", None, 0, None)
@@ -188,3 +189,65 @@ def test_lower_limits_are_reached_as_soon_as_jobs_end_though_more_wait(most: int
     assert len(simulation.fleet) <= most
     simulation.run(5000)
     assert len(simulation.done) == 300
+
+
+@pytest.mark.parametrize(("most", "cap"), [(10, 90 * CENT), (2, 10 * DOLLAR), (10, 0), (0, 10 * DOLLAR)])
+def test_lower_limits_are_reached_at_once_though_every_machine_is_busy_for_days(most: int, cap: int) -> None:
+    simulation = Simulation(ScalerConfig(max_workers=10, scale_up_threshold=1), 10 * DOLLAR, MARKET)
+    ids = simulation.submit(10, ticks=5_000)
+    for _ in range(40):
+        simulation.tick()
+    assert simulation.running == 10
+    simulation.lower(ScalerConfig(max_workers=most), cap)
+    for _ in range(2):
+        simulation.tick()
+    assert simulation.committed <= cap
+    assert len(simulation.fleet) <= most
+    assert sorted([*simulation.pending, *(r.job.id for r in simulation.fleet.values() if r.job)]) == ids
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_any_lowering_in_any_storm_is_reached_in_bounded_time_and_loses_no_job(seed: int) -> None:
+    """Two looks and as long as the providers take; then both limits hold again, at every instant."""
+    random = Random(seed)
+    scaler = ScalerConfig(max_workers=random.choice((5, 12, 30)), idle_timeout_sec=random.choice((0.0, 120.0)))
+    trouble = replace(STORM, in_all=random.choice((0, 30)), slow=random.randint(1, 3))
+    simulation = Simulation(scaler, random.choice((700, 2_000)) * CENT, MARKET, trouble, seed)
+    for kind in random.sample(KINDS, random.randint(1, len(KINDS))):
+        simulation.submit(random.randint(1, 12), kind, ticks=random.randint(1, 200))
+    for _ in range(random.randint(1, 40)):
+        simulation.tick()
+    lower = replace(scaler, max_workers=random.choice((0, 1, 2, scaler.max_workers)))
+    simulation.lower(lower, random.choice((0, 45, 100, 300, simulation.cap // CENT)) * CENT)
+    before = simulation.committed
+    for _ in range(2 + trouble.slow):
+        simulation.tick()
+        assert simulation.committed <= max(before, simulation.cap), "nothing is rented while more is held than may be"
+        before = simulation.committed
+    simulation.keep_limits()
+    for _ in range(40):
+        simulation.tick()
+
+
+def test_what_has_least_to_lose_goes_first() -> None:
+    """Unsaved work times price; what a snapshot holds is not lost."""
+    lost = [
+        machine(1, WorkerState.BUSY, unsaved_since=NOW - 60_000, rate=40 * CENT),
+        machine(2, WorkerState.BUSY, unsaved_since=NOW - 10_000, rate=40 * CENT),
+        machine(3, WorkerState.BUSY, unsaved_since=NOW - 10_000, rate=200 * CENT),
+        machine(4, WorkerState.IDLE, rate=1 * CENT),
+        machine(5, WorkerState.BUSY, unsaved_since=NOW - 10_000, rate=40 * CENT, priority=9),
+    ]
+    assert [each.id for each in least_loss(lost, NOW)] == [4, 5, 2, 3, 1]
+
+
+def test_no_more_is_given_back_than_must_be() -> None:
+    """A cheap machine that had least to lose stays when a dear one must go in any case."""
+    fleet = [
+        machine(1, WorkerState.BUSY, unsaved_since=NOW - 10_000, rate=10 * CENT),
+        machine(2, WorkerState.BUSY, unsaved_since=NOW - 60_000, rate=90 * CENT),
+    ]
+    assert list(above_limits(fleet, 50 * CENT, 10, NOW)) == [2]
+    assert list(above_limits(fleet, 95 * CENT, 10, NOW)) == [1]
+    assert list(above_limits(fleet, 100 * CENT, 10, NOW)) == []

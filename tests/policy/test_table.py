@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from gpuscale_tui.model.offers import Need
-from gpuscale_tui.model.states import Purpose, WorkerState
+from gpuscale_tui.model.states import Cause, Purpose, WorkerState
 from gpuscale_tui.policy.scaling import group_jobs, plan
 from gpuscale_tui.policy.world import MarketView
 from tests.policy.support import (
@@ -426,7 +426,13 @@ class TestLoweredLimits:
         assert released(world(jobs(1), fleet, cap=160 * CENT)) == []
         assert released(world(jobs(1), fleet, cap=160 * CENT - 1)) == [2]
         assert released(world(jobs(1), fleet, cap=90 * CENT)) == [2, 3]
-        assert released(world(jobs(1), fleet, cap=0)) == [2, 3, 4]
+        assert released(world(jobs(1), fleet, cap=40 * CENT)) == [2, 3, 4]
+
+    def test_then_busy_ones_and_the_money_is_the_cause(self) -> None:
+        fleet = (machine(1, BUSY), machine(2, IDLE))
+        releases = plan(world(jobs(1), fleet, cap=0)).releases
+        assert [(each.worker_id, each.cause) for each in releases] == [(2, Cause.BUDGET), (1, Cause.BUDGET)]
+        assert releases[0].reason == "$0.80/h committed, the cap is $0.00/h"
 
     def test_what_goes_back_already_is_not_counted_again(self) -> None:
         fleet = (machine(1, RELEASING), machine(2, BOOTING))

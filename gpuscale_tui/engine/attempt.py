@@ -18,9 +18,7 @@ from gpuscale_tui.engine.staging import JobInputError
 from gpuscale_tui.model.jobs import Attempt, Job, job_label, worker_label
 from gpuscale_tui.model.states import AttemptState, Cause, WorkerState
 from gpuscale_tui.model.workers import Worker
-from gpuscale_tui.remote import attempts
 from gpuscale_tui.remote.attempts import AttemptRef, Exit
-from gpuscale_tui.remote.connection import Machine
 from gpuscale_tui.remote.errors import (
     AttemptVanished,
     AuthRefused,
@@ -31,6 +29,7 @@ from gpuscale_tui.remote.errors import (
     Unreachable,
 )
 from gpuscale_tui.remote.launch import Launch
+from gpuscale_tui.remote.site import Site
 from gpuscale_tui.store import events, jobs, workers
 from gpuscale_tui.store.secrets import read_job_secrets
 
@@ -116,8 +115,8 @@ class AttemptRun:
         if worker is None:
             return True
         try:
-            machine = await self._links.machine(worker)
-            await attempts.stop(machine, self._ref, grace_sec=JOB_GRACE_SEC)
+            site = await self._links.site(worker)
+            await site.stop(self._ref, grace_sec=JOB_GRACE_SEC)
         except RemoteError as error:
             await self._note(f"{job_label(self._attempt.job_id)}: could not be stopped, tried again: {error}")
             return False
@@ -137,16 +136,16 @@ class AttemptRun:
             reason = self._stop.result()
             await self._end(AttemptEnd(reason.cause, error=reason.text, by_user=reason.by_user))
             return
-        machine = await self._links.machine(found.worker)
+        site = await self._links.site(found.worker)
         if found.attempt.state == AttemptState.SAVING:
-            done = await self._recall_exit(machine)
+            done = await self._recall_exit(site)
         else:
-            resumed_from = await (self._stage(machine, found.job) if waits else self._resumed(machine, found.attempt))
+            resumed_from = await (self._stage(site, found.job) if waits else self._resumed(site, found.attempt))
             stored = 0 if new else await context.logs.size(self._attempt.job_id, self._attempt.number)
-            done = await self._execute(machine, found, resumed_from, stored)
-        await self._finish(machine, done, found)
+            done = await self._execute(site, found, resumed_from, stored)
+        await self._finish(site, done, found)
 
-    async def _stage(self, machine: Machine, job: Job) -> str:
+    async def _stage(self, site: Site, job: Job) -> str:
         """Bring what the job needs; returns the absolute remote path to resume from, empty at first.
 
         That everything was brought is made durable: done again, it would overwrite what the running command writes.
@@ -158,17 +157,17 @@ class AttemptRun:
         await context.db.note(
             jobs.advance_attempt, attempt, AttemptState.STAGING, now=context.now(), epoch=context.epoch
         )
-        resumed_from = await staging.stage(context, machine, self._ref, job, self._saver)
+        resumed_from = await staging.stage(context, site, self._ref, job, self._saver)
         await context.db.write(
             jobs.advance_attempt, attempt, AttemptState.RUNNING, now=context.now(), epoch=context.epoch
         )
         return resumed_from
 
-    async def _resumed(self, machine: Machine, attempt: Attempt) -> str:
+    async def _resumed(self, site: Site, attempt: Attempt) -> str:
         """The same path for an attempt that an engine before this one has staged."""
-        return "" if attempt.resumed_from is None else await staging.checkpoint_path(machine, self._ref)
+        return "" if attempt.resumed_from is None else await site.checkpoint_path(self._ref)
 
-    async def _execute(self, machine: Machine, found: Assignment, resumed_from: str, stored: int) -> Exit:
+    async def _execute(self, site: Site, found: Assignment, resumed_from: str, stored: int) -> Exit:
         """Start the command, or attach to it, and follow it to its end while its checkpoints are saved."""
         context, attempt, job = self._context, self._attempt, found.job
         position = stored
@@ -186,9 +185,9 @@ class AttemptRun:
         )
         try:
             done = await beside(
-                attempts.execute(machine, self._ref, launch, offset=stored, sink=sink),
-                self._save_now_and_then(machine),
-                self._stop_when_asked(machine),
+                site.execute(self._ref, launch, offset=stored, sink=sink),
+                self._save_now_and_then(site),
+                self._stop_when_asked(site),
             )
         except BaseException:
             await context.db.note(jobs.record_output, attempt.job_id, attempt.number, position)
@@ -207,46 +206,46 @@ class AttemptRun:
             "GPUSCALE_RESUME_FROM": resumed_from,
         }
 
-    async def _save_now_and_then(self, machine: Machine) -> None:
+    async def _save_now_and_then(self, site: Site) -> None:
         while True:
             await asyncio.sleep(self._context.settings.checkpoints.interval_sec)
             with contextlib.suppress(Unreachable):  # the command's own channel notices that and reconnects
                 try:
-                    await self._saver.save(machine)
+                    await self._saver.save(site)
                 except TransferError as error:
                     await self._warn(f"checkpoints could not be saved now: {error}")
                 except OSError as error:
                     await self._warn(f"checkpoints could not be stored: {error}; free some space")
 
-    async def _stop_when_asked(self, machine: Machine) -> None:
+    async def _stop_when_asked(self, site: Site) -> None:
         reason = await asyncio.shield(self._stop)
         await self._note(f"{job_label(self._attempt.job_id)} is saved and stopped: {reason.text}")
         with contextlib.suppress(Unreachable):
-            await attempts.stop(machine, self._ref, grace_sec=JOB_GRACE_SEC)
+            await site.stop(self._ref, grace_sec=JOB_GRACE_SEC)
 
     async def _warn(self, text: str) -> None:
         attempt = self._attempt
         await self._context.warn(text, job_id=attempt.job_id, attempt=attempt.number, worker_id=attempt.worker_id)
 
-    async def _recall_exit(self, machine: Machine) -> Exit:
+    async def _recall_exit(self, site: Site) -> Exit:
         """How the command ended, asked of the machine again: the engine died between its end and ours."""
-        found = await attempts.status(machine, self._ref)
+        found = await site.status(self._ref)
         if found.exit is None:
-            raise AttemptVanished(f"{machine.where}: how {self._ref.name} ended is not known any more")
+            raise AttemptVanished(f"{site.where}: how {self._ref.name} ended is not known any more")
         return found.exit
 
-    async def _finish(self, machine: Machine, done: Exit, found: Assignment) -> None:
+    async def _finish(self, site: Site, done: Exit, found: Assignment) -> None:
         """The last snapshot, then the end. A command that left no checkpoints has none to wait for."""
         if done.has_checkpoints:
             context, saving = self._context, AttemptState.SAVING
             await context.db.note(jobs.advance_attempt, self._attempt, saving, now=context.now(), epoch=context.epoch)
-            await self._save_last(machine)
+            await self._save_last(site)
         await self._end(await self._judge(done, found.worker))
 
-    async def _save_last(self, machine: Machine) -> None:
+    async def _save_last(self, site: Site) -> None:
         for left in reversed(range(FINAL_SAVE_TRIES)):
             try:
-                await self._saver.save(machine)
+                await self._saver.save(site)
             except (TransferError, OSError) as error:
                 if not left:
                     await self._warn(f"the last checkpoints could not be saved: {error}")

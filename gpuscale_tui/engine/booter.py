@@ -17,7 +17,6 @@ OWN_HOST_BOOT_SEC = 120.0
 AFTER_RESTART_SEC = 30.0
 """What a machine that was ordered by the engine before this one gets, however old its order is: it may be up by now."""
 LOOK_SEC = 1.0
-PROBE = "uname -s && command -v sh tar tail mkdir mv >/dev/null && echo usable"
 
 
 class Booter:
@@ -69,12 +68,11 @@ class Booter:
         """One try; the next look begins another."""
         context = self._context
         try:
-            machine = await self._links.machine(worker)
-            done = await machine.run(PROBE, timeout_sec=30, label="probe")
-            if done.exit_status != 0 or b"usable" not in done.stdout:
+            site = await self._links.site(worker)
+            if not await site.is_usable():
                 await context.db.note(workers.explain, [(worker.id, "boots; its userland lacks sh, tar or tail")])
                 return
-            await self._ready(worker, machine.host_key)
+            await self._ready(worker, site.host_key)
         except HostKeyChanged as error:
             await context.db.note(workers.explain, [(worker.id, f"boots; {error}")])
         except RemoteError as error:

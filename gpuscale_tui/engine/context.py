@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 
 from gpuscale_tui.model.settings import Settings
 from gpuscale_tui.providers.base import Provider
-from gpuscale_tui.store import events
+from gpuscale_tui.remote.site import Connect
+from gpuscale_tui.store import events, notices
 from gpuscale_tui.store.aio import AsyncDatabase, AsyncLogs
 from gpuscale_tui.store.checkpoints import SnapshotStore
 from gpuscale_tui.store.home import Home
+from gpuscale_tui.store.notices import NoticeKind
 
 
 class Bells:
@@ -61,7 +63,10 @@ class Control:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The engine's parts, shared by its services. `now` gives UTC ms; `base` is our directory on every machine."""
+    """The engine's parts, shared by its services. `now` gives UTC ms; `base` is our directory on every machine.
+
+    `connect` opens a way to a machine. `new_token` gives a name for an order that no other has.
+    """
 
     home: Home
     settings: Settings
@@ -75,6 +80,8 @@ class Context:
     now: Callable[[], int]
     bells: Bells
     control: Control
+    connect: Connect
+    new_token: Callable[[], str]
 
     async def warn(
         self, detail: str, *, job_id: int | None = None, worker_id: int | None = None, attempt: int | None = None
@@ -84,3 +91,9 @@ class Context:
             events.append, self.now(), "warning", detail, epoch=self.epoch, job_id=job_id, worker_id=worker_id,
             attempt=attempt,
         )  # fmt: skip
+
+    async def notify(
+        self, kind: NoticeKind, text: str, *, key: str = "", job_id: int | None = None, worker_id: int | None = None
+    ) -> None:
+        """Ask for a message to the outside; with a `key`, once for each key."""
+        await self.db.write(notices.add, self.now(), kind, text, key=key, job_id=job_id, worker_id=worker_id)

@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -31,6 +33,7 @@ from gpuscale_tui.engine.watcher import Watcher
 from gpuscale_tui.model.settings import Settings
 from gpuscale_tui.providers.registry import build_providers
 from gpuscale_tui.remote.keys import ensure_client_key
+from gpuscale_tui.remote.site import over_ssh
 from gpuscale_tui.store import engines
 from gpuscale_tui.store.aio import AsyncDatabase, AsyncLogs
 from gpuscale_tui.store.checkpoints import SnapshotStore
@@ -207,6 +210,8 @@ async def open_context(
             now=now,
             bells=Bells((*SERVICES, "data")),
             control=control,
+            connect=over_ssh(home.client_key),
+            new_token=partial(secrets.token_hex, 16),
         )
         try:
             yield context

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import replace
 
 from gpuscale_tui.engine.context import Context
 from gpuscale_tui.model.jobs import worker_label
 from gpuscale_tui.model.workers import Worker
-from gpuscale_tui.remote.connection import Machine, connect
 from gpuscale_tui.remote.errors import Unreachable
-
-CONNECT_SEC = 15.0
+from gpuscale_tui.remote.site import Site
 
 
 class Links:
@@ -20,51 +17,46 @@ class Links:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._machines: dict[int, Machine] = {}
+        self._sites: dict[int, Site] = {}
         self._locks: dict[int, asyncio.Lock] = {}
 
-    async def machine(self, worker: Worker) -> Machine:
+    async def site(self, worker: Worker) -> Site:
         """The worker's connection. Raises Unreachable, AuthRefused or HostKeyChanged."""
         async with self._locks.setdefault(worker.id, asyncio.Lock()):
-            open_one = self._machines.get(worker.id)
+            open_one = self._sites.get(worker.id)
             if open_one is not None and not open_one.closed:
                 return open_one
-            machine = await self._connect(worker)
-            self._machines[worker.id] = machine
+            site = await self._connect(worker)
+            self._sites[worker.id] = site
             self._context.bells.ring("tidier")
-            return machine
+            return site
 
-    async def _connect(self, worker: Worker) -> Machine:
+    async def _connect(self, worker: Worker) -> Site:
         if worker.endpoint is None:
             raise Unreachable(f"{worker_label(worker.id)} has no address yet")
-        return await connect(worker.endpoint, client_key=self._context.home.client_key, timeout_sec=CONNECT_SEC)
+        return await self._context.connect(worker.endpoint)
 
     def is_open(self, worker_id: int) -> bool:
         """Whether there is a living connection (keepalives notice a dead one within a minute)."""
-        machine = self._machines.get(worker_id)
-        return machine is not None and not machine.closed
+        site = self._sites.get(worker_id)
+        return site is not None and not site.closed
 
     def open_workers(self) -> frozenset[int]:
         """The workers with a living connection."""
-        return frozenset(worker_id for worker_id, machine in self._machines.items() if not machine.closed)
+        return frozenset(worker_id for worker_id, site in self._sites.items() if not site.closed)
 
-    def open_machine(self, worker_id: int) -> Machine | None:
+    def open_site(self, worker_id: int) -> Site | None:
         """The worker's connection if there is a living one."""
-        machine = self._machines.get(worker_id)
-        return None if machine is None or machine.closed else machine
+        site = self._sites.get(worker_id)
+        return None if site is None or site.closed else site
 
     async def drop_except(self, worker_ids: Iterable[int]) -> None:
         """Close the connections of workers that are no longer there."""
         keep = set(worker_ids)
-        for worker_id in [known for known in self._machines if known not in keep]:
+        for worker_id in [known for known in self._sites if known not in keep]:
             self._locks.pop(worker_id, None)
-            await self._machines.pop(worker_id).close()
+            await self._sites.pop(worker_id).close()
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self.drop_except(())
-
-
-def pinned(worker: Worker, host_key: str) -> Worker:
-    """The worker with its host key pinned."""
-    return worker if worker.endpoint is None else replace(worker, endpoint=replace(worker.endpoint, host_key=host_key))

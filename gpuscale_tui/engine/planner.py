@@ -9,17 +9,19 @@ from dataclasses import dataclass, replace
 from gpuscale_tui.engine import view
 from gpuscale_tui.engine.context import Context
 from gpuscale_tui.engine.renter import Renter
-from gpuscale_tui.model.jobs import Attempt
+from gpuscale_tui.model.jobs import Attempt, job_label, worker_label
 from gpuscale_tui.model.offers import Market, Need, Offer, Survey
-from gpuscale_tui.model.states import JobState, WorkerState
+from gpuscale_tui.model.states import Cause, JobState, WorkerState
 from gpuscale_tui.model.workers import Worker
 from gpuscale_tui.policy.matching import offer_verdict
 from gpuscale_tui.policy.scaling import group_jobs, plan
 from gpuscale_tui.policy.world import MarketView, Plan, Release, World
 from gpuscale_tui.providers.base import Provider, ProviderError
-from gpuscale_tui.store import demand, engines, jobs, market, workers
+from gpuscale_tui.store import demand, engines, events, jobs, market, notices, snapshots, workers
 from gpuscale_tui.store.demand import Waiting
 from gpuscale_tui.store.engines import Request
+from gpuscale_tui.store.notices import NoticeKind
+from gpuscale_tui.store.snapshots import Work
 
 LOOK_SEC = 5.0
 """How often is planned while anything waits or is rented: times run out (idle, held, paused) without a bell."""
@@ -46,6 +48,7 @@ class Seen:
     running: int
     live: list[Worker]
     attempts: list[Attempt]
+    at_stake: list[Work]
     requests: list[Request]
 
 
@@ -56,6 +59,7 @@ def see(connection: sqlite3.Connection) -> Seen:
         running=demand.count_by_state(connection, JobState.RUNNING.value),
         live=workers.live(connection),
         attempts=jobs.live_attempts(connection),
+        at_stake=snapshots.work_at_stake(connection),
         requests=engines.open_requests(connection),
     )
 
@@ -67,7 +71,22 @@ def release_as_seen(
     worker = workers.get(connection, release.worker_id)
     if worker is None or worker.state != state:
         return False
-    return workers.begin_release(connection, release.worker_id, release.reason, grace_ms=grace_ms, now=now, epoch=epoch)
+    begun = workers.begin_release(
+        connection, release.worker_id, release.reason, cause=release.cause, grace_ms=grace_ms, now=now, epoch=epoch
+    )
+    if begun and release.cause == Cause.BUDGET:
+        _say_aloud(connection, worker, release.reason, now=now, epoch=epoch)
+    return begun
+
+
+def _say_aloud(connection: sqlite3.Connection, worker: Worker, reason: str, *, now: int, epoch: int | None) -> None:
+    """A lowered limit gives machines back that somebody may count on: told for each, and to the outside."""
+    job = "" if worker.job_id is None else f"; {job_label(worker.job_id)} is saved and waits in the queue"
+    text = f"{worker_label(worker.id)} goes back to keep to the limits: {reason}{job}"
+    events.append(
+        connection, now, "warning", text, epoch=epoch, worker_id=worker.id, job_id=worker.job_id, cause=Cause.BUDGET
+    )
+    notices.add(connection, now, NoticeKind.BUDGET, text, worker_id=worker.id, job_id=worker.job_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +145,7 @@ class Planner:
             limits=view.limits(context.settings, failed),
             pending=view.pending(seen.waiting),
             running=seen.running,
-            machines=view.machines(seen.live, seen.attempts),
+            machines=view.machines(seen.live, seen.attempts, seen.at_stake),
             default_need=view.default_need(context.settings),
             scale_up=sum(request.amount or 0 for request in seen.requests if request.kind == "scale_up"),
             scale_down=sum(request.amount or 0 for request in seen.requests if request.kind == "scale_down"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import sqlite3
 from dataclasses import dataclass
 
@@ -78,7 +77,7 @@ class Renter:
         """Write what is about to be done, if the cap still allows it."""
         context = self._context
         intent = Intent(
-            token=secrets.token_hex(16),
+            token=context.new_token(),
             offer=rent.offer,
             need=rent.need,
             reason=rent.reason,

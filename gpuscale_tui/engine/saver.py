@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 from gpuscale_tui.engine.context import Context
 from gpuscale_tui.model.jobs import Attempt
-from gpuscale_tui.remote import transfer
 from gpuscale_tui.remote.attempts import AttemptRef
-from gpuscale_tui.remote.connection import Machine
 from gpuscale_tui.remote.errors import TransferError
+from gpuscale_tui.remote.site import Site
 from gpuscale_tui.remote.transfer import FetchedFile, RemoteFile
 from gpuscale_tui.store import jobs, snapshots
 from gpuscale_tui.store.checkpoints import Draft, Snapshot, SnapshotMeta
@@ -38,7 +37,7 @@ class Saver:
         self._saved: Signature | None = None
         self._lock = asyncio.Lock()
 
-    async def restore(self, machine: Machine) -> Snapshot | None:
+    async def restore(self, site: Site) -> Snapshot | None:
         """Put the newest valid snapshot of the job, if any, into the attempt's checkpoint directory."""
         context, attempt = self._context, self._attempt
         broken: list[str] = []
@@ -51,35 +50,35 @@ class Saver:
         if snapshot is None:
             return None
         names = [entry.name for entry in snapshot.files]
-        await transfer.put_tree(machine, self._directory, snapshot.files_path, names)
+        await site.put_tree(self._directory, snapshot.files_path, names)
         await context.db.write(jobs.record_resume, attempt, snapshot.number, now=context.now(), epoch=context.epoch)
-        self._saved = _signature(await transfer.list_tree(machine, self._directory))
+        self._saved = _signature(await site.list_tree(self._directory))
         return snapshot
 
-    async def save(self, machine: Machine) -> bool:
+    async def save(self, site: Site) -> bool:
         """Take a snapshot if the directory has changed since the last one; True when one was taken.
 
         Files that change while they are read are taken again. Raises Unreachable or TransferError.
         """
         async with self._lock:
             for _ in range(FETCH_TRIES):
-                listed = await transfer.list_tree(machine, self._directory)
+                listed = await site.list_tree(self._directory)
                 signature = _signature(listed)
                 if not signature.files or signature == self._saved:
                     return False
-                if await self._fetch(machine, listed):
+                if await self._fetch(site, listed):
                     self._saved = signature
                     return True
             raise TransferError(f"{self._directory} changed during each of {FETCH_TRIES} tries to save it")
 
-    async def _fetch(self, machine: Machine, listed: Sequence[RemoteFile]) -> bool:
+    async def _fetch(self, site: Site, listed: Sequence[RemoteFile]) -> bool:
         """Fetch all files into a draft and commit it; False when one of them changed meanwhile."""
         context, attempt = self._context, self._attempt
         known = await context.db.read(snapshots.last_number, attempt.job_id)
         draft = await asyncio.to_thread(context.snapshots.begin, attempt.job_id, after=known)
         try:
-            fetched = await transfer.get_files(
-                machine, self._directory, [file.path for file in listed if file.kind == "file"], draft.path,
+            fetched = await site.get_files(
+                self._directory, [file.path for file in listed if file.kind == "file"], draft.path,
                 max_bytes=int(context.settings.checkpoints.max_mb * MEGABYTE), timeout_sec=FETCH_SEC,
             )  # fmt: skip
             if any(file.changed for file in fetched):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Coroutine
 from typing import Protocol
 
@@ -36,9 +35,9 @@ async def serve(context: Context, service: Service, *, quiet_sec: float = 0.0, r
 
     A look that fails is reported and repeated after a growing pause; only losing the home to another engine ends it.
     """
-    failures = 0
+    failures, loop = 0, asyncio.get_running_loop()
     while True:
-        begun = time.monotonic()
+        begun = loop.time()
         try:
             delay = await service.tick()
         except StaleEngine:
@@ -49,7 +48,7 @@ async def serve(context: Context, service: Service, *, quiet_sec: float = 0.0, r
             await asyncio.sleep(min(2.0**failures, LONGEST_PAUSE_SEC))
             continue
         failures = 0
-        rest = min(REST_FOR_WORK * (time.monotonic() - begun), LONGEST_REST_SEC) if rests else 0.0
+        rest = min(REST_FOR_WORK * (loop.time() - begun), LONGEST_REST_SEC) if rests else 0.0
         if quiet_sec or rest:
             await asyncio.sleep(max(quiet_sec, rest))
         await context.bells.wait(service.name, delay)

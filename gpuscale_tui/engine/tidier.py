@@ -12,10 +12,9 @@ from gpuscale_tui.engine.links import Links
 from gpuscale_tui.engine.service import guarded
 from gpuscale_tui.model.jobs import Attempt
 from gpuscale_tui.model.states import AttemptState
-from gpuscale_tui.remote import attempts
 from gpuscale_tui.remote.attempts import AttemptRef
-from gpuscale_tui.remote.connection import Machine
 from gpuscale_tui.remote.errors import RemoteError
+from gpuscale_tui.remote.site import Site
 from gpuscale_tui.store import jobs
 
 LOOK_SEC = 30.0
@@ -63,21 +62,21 @@ class Tidier:
                 await self.tick()
 
     async def _tidy(self, worker_id: int) -> None:
-        machine = self._links.open_machine(worker_id)
-        if machine is None:
+        site = self._links.open_site(worker_id)
+        if site is None:
             return
         base, names = self._context.base, self._left.pop(worker_id, [])
         try:
             if worker_id not in self._asked:
-                names += await self._from_before(machine, base)
+                names += await self._from_before(site, base)
                 self._asked.add(worker_id)
-            await attempts.remove_many(machine, [AttemptRef(base, name) for name in names])
+            await site.remove_many([AttemptRef(base, name) for name in names])
         except RemoteError:  # tried again at the next look, or at the next contact if it was the connection
             self._left[worker_id] = [*names, *self._left.get(worker_id, ())]
 
-    async def _from_before(self, machine: Machine, base: str) -> Sequence[str]:
+    async def _from_before(self, site: Site, base: str) -> Sequence[str]:
         """What engines before this one have left: only what the store knows as ended."""
-        found = await attempts.list_ended(machine, base)
+        found = await site.list_ended(base)
         keys = [(int(match[1]), int(match[2])) for name in found if (match := REMOTE_NAME.fullmatch(name))]
         known = [await self._context.db.read(jobs.get_attempt, job_id, number) for job_id, number in keys]
         return [each.remote_name for each in known if each is not None and each.state == AttemptState.ENDED]

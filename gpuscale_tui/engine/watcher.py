@@ -64,7 +64,7 @@ class Watcher:
     async def _knock(self, worker: Worker) -> None:
         context = self._context
         try:
-            await self._links.machine(worker)
+            await self._links.site(worker)
             await context.db.note(workers.contacted, worker.id, context.now())
         except RemoteError as error:
             await context.db.note(workers.explain, [(worker.id, f"no contact, tried again: {error}")])

@@ -17,7 +17,8 @@ class Worker:
     `image` None means that it runs any job's command as it is. `outcome` says what is known of the create call while
     `ordering`. `absences` counts the complete listings in a row, since the call ended or since it was last seen, that
     lacked its order. `released_asked` counts the calls to give it back. `cost` is what it has cost so far, `billed`
-    whether that is the provider's own figure.
+    whether that is the provider's own figure. `up_at` is when its provider first said that it runs, `ready_at` when it
+    was first usable over SSH, `expires_at` when its rental ends by itself (None: never, or not known).
     """
 
     id: int
@@ -54,6 +55,9 @@ class Worker:
     cause: Cause | None
     reason: str
     why: str
+    up_at: int | None = None
+    ready_at: int | None = None
+    expires_at: int | None = None
 
     @property
     def rate(self) -> int:

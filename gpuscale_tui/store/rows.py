@@ -140,6 +140,9 @@ def worker(row: sqlite3.Row) -> Worker:
         cause=Cause(row["cause"]) if row["cause"] else None,
         reason=row["reason"],
         why=row["why"],
+        up_at=row["up_at"],
+        ready_at=row["ready_at"],
+        expires_at=row["expires_at"],
     )
 
 

@@ -214,4 +214,23 @@ MIGRATIONS: tuple[str, ...] = (
         reason    TEXT NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE workers ADD COLUMN up_at INTEGER;      -- since when its provider says that it runs
+    ALTER TABLE workers ADD COLUMN ready_at INTEGER;   -- when it was first usable over SSH
+    ALTER TABLE workers ADD COLUMN expires_at INTEGER; -- when its rental ends by itself, where it does
+
+    CREATE TABLE notices (                         -- messages to the outside, sent or waiting
+        id        INTEGER PRIMARY KEY,
+        at        INTEGER NOT NULL,
+        kind      TEXT NOT NULL,
+        key       TEXT UNIQUE,                     -- what may be said once only; NULL: each time
+        text      TEXT NOT NULL,
+        job_id    INTEGER,
+        worker_id INTEGER,
+        sent_at   INTEGER,
+        tries     INTEGER NOT NULL DEFAULT 0,
+        error     TEXT
+    ) STRICT;
+    CREATE INDEX notices_waiting ON notices (id) WHERE sent_at IS NULL;
+    """,
 )

@@ -198,8 +198,8 @@ def became_ready(connection: sqlite3.Connection, worker_id: int, host_key: str, 
         raise IllegalTransition(f"worker {worker_id} is {state}: only one that boots becomes ready")
     _move(connection, worker_id, WorkerState.IDLE, now=now, epoch=epoch, detail="ready")
     connection.execute(
-        "UPDATE workers SET host_key = ?, idle_since = ?, contact_at = ?, why = 'ready for work' WHERE id = ?",
-        (host_key, now, now, worker_id),
+        "UPDATE workers SET host_key = ?, idle_since = ?, contact_at = ?, ready_at = ?, why = 'ready for work' WHERE id = ?",
+        (host_key, now, now, now, worker_id),
     )
     spans.begin(connection, worker_id, "idle", now)
 

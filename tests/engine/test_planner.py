@@ -67,7 +67,7 @@ def planner(db: AsyncDatabase, provider: CountingProvider) -> Planner:
     context = Context(
         home=nothing, settings=Settings(), db=db, logs=nothing, snapshots=nothing,
         providers={"here": provider}, epoch=1, base="", public_key="", now=lambda: NOW,
-        bells=Bells(()), control=Control(),
+        bells=Bells(()), control=Control(), connect=nothing, new_token=lambda: "token",
     )  # type: ignore[dict-item]  # fmt: skip
     return Planner(context, OpenRenter())  # type: ignore[arg-type]
 

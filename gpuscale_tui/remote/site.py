@@ -1,0 +1,200 @@
+"""A machine as the engine works it: one port for everything that is done there.
+
+`OpenSite` does it over SSH. The engine knows no other way to a machine, so that it also runs on pretended ones.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from gpuscale_tui.model.machines import Endpoint
+from gpuscale_tui.remote import attempts, transfer
+from gpuscale_tui.remote.attempts import AttemptRef, AttemptStatus, Exit, Sink
+from gpuscale_tui.remote.connection import Machine, connect
+from gpuscale_tui.remote.errors import RemoteError
+from gpuscale_tui.remote.launch import Launch
+from gpuscale_tui.remote.transfer import FetchedFile, RemoteFile
+
+CONNECT_SEC = 15.0
+PROBE = "uname -s && command -v sh tar tail mkdir mv >/dev/null && echo usable"
+
+
+class Site(Protocol):
+    """An open way to one machine. Every method is bounded in time and raises Unreachable or another RemoteError."""
+
+    @property
+    def where(self) -> str:
+        """`user@host:port`, for messages."""
+        ...
+
+    @property
+    def host_key(self) -> str:
+        """The machine's public key as one OpenSSH line, to be pinned."""
+        ...
+
+    @property
+    def closed(self) -> bool:
+        """True once the way is gone, by whichever side."""
+        ...
+
+    async def is_usable(self) -> bool:
+        """Whether the machine has the userland that the run protocol needs."""
+        ...
+
+    async def prepare(self, ref: AttemptRef) -> None:
+        """See `attempts.prepare`."""
+        ...
+
+    async def execute(self, ref: AttemptRef, launch: Launch, *, offset: int, sink: Sink) -> Exit:
+        """See `attempts.execute`."""
+        ...
+
+    async def status(self, ref: AttemptRef) -> AttemptStatus:
+        """See `attempts.status`."""
+        ...
+
+    async def stop(self, ref: AttemptRef, *, grace_sec: int) -> Exit:
+        """See `attempts.stop`."""
+        ...
+
+    async def list_ended(self, base: str) -> tuple[str, ...]:
+        """See `attempts.list_ended`."""
+        ...
+
+    async def remove_many(self, refs: Sequence[AttemptRef]) -> tuple[AttemptRef, ...]:
+        """See `attempts.remove_many`."""
+        ...
+
+    async def put_tree(self, directory: str, root: Path, names: Sequence[str]) -> None:
+        """See `transfer.put_tree`."""
+        ...
+
+    async def list_tree(self, directory: str) -> Sequence[RemoteFile]:
+        """See `transfer.list_tree`."""
+        ...
+
+    async def get_files(
+        self, directory: str, names: Sequence[str], target: Path, *, max_bytes: int, timeout_sec: float
+    ) -> Sequence[FetchedFile]:
+        """See `transfer.get_files`."""
+        ...
+
+    async def checkpoint_path(self, ref: AttemptRef) -> str:
+        """The attempt's checkpoint directory as an absolute path on the machine."""
+        ...
+
+    async def link_checkpoints(self, ref: AttemptRef, path: str) -> bool:
+        """Let a command that writes checkpoints to `path` below its working directory write them into CHECKPOINT_DIR.
+
+        False when there is something at that path already.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Close the way; what runs detached on the machine goes on. Never raises."""
+        ...
+
+
+Connect = Callable[[Endpoint], Awaitable[Site]]
+"""Opens a way to a machine. Raises Unreachable, AuthRefused or HostKeyChanged."""
+
+
+class OpenSite:
+    """A machine over SSH."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    @property
+    def where(self) -> str:
+        """See `Site`."""
+        return self._machine.where
+
+    @property
+    def host_key(self) -> str:
+        """See `Site`."""
+        return self._machine.host_key
+
+    @property
+    def closed(self) -> bool:
+        """See `Site`."""
+        return self._machine.closed
+
+    async def is_usable(self) -> bool:
+        """See `Site`."""
+        done = await self._machine.run(PROBE, timeout_sec=30, label="probe")
+        return done.exit_status == 0 and b"usable" in done.stdout
+
+    async def prepare(self, ref: AttemptRef) -> None:
+        """See `Site`."""
+        await attempts.prepare(self._machine, ref)
+
+    async def execute(self, ref: AttemptRef, launch: Launch, *, offset: int, sink: Sink) -> Exit:
+        """See `Site`."""
+        return await attempts.execute(self._machine, ref, launch, offset=offset, sink=sink)
+
+    async def status(self, ref: AttemptRef) -> AttemptStatus:
+        """See `Site`."""
+        return await attempts.status(self._machine, ref)
+
+    async def stop(self, ref: AttemptRef, *, grace_sec: int) -> Exit:
+        """See `Site`."""
+        return await attempts.stop(self._machine, ref, grace_sec=grace_sec)
+
+    async def list_ended(self, base: str) -> tuple[str, ...]:
+        """See `Site`."""
+        return await attempts.list_ended(self._machine, base)
+
+    async def remove_many(self, refs: Sequence[AttemptRef]) -> tuple[AttemptRef, ...]:
+        """See `Site`."""
+        return await attempts.remove_many(self._machine, refs)
+
+    async def put_tree(self, directory: str, root: Path, names: Sequence[str]) -> None:
+        """See `Site`."""
+        await transfer.put_tree(self._machine, directory, root, names)
+
+    async def list_tree(self, directory: str) -> Sequence[RemoteFile]:
+        """See `Site`."""
+        return await transfer.list_tree(self._machine, directory)
+
+    async def get_files(
+        self, directory: str, names: Sequence[str], target: Path, *, max_bytes: int, timeout_sec: float
+    ) -> Sequence[FetchedFile]:
+        """See `Site`."""
+        return await transfer.get_files(
+            self._machine, directory, names, target, max_bytes=max_bytes, timeout_sec=timeout_sec
+        )
+
+    async def checkpoint_path(self, ref: AttemptRef) -> str:
+        """See `Site`."""
+        done = await self._machine.run('printf %s "$HOME"', label="asking for the home directory")
+        home = done.stdout.decode("utf-8", "surrogateescape")
+        if done.exit_status != 0 or not home.startswith("/") or "\n" in home:
+            raise RemoteError(f"{self.where}: its HOME is no absolute path")
+        return f"{home}/{ref.directory}/checkpoints"
+
+    async def link_checkpoints(self, ref: AttemptRef, path: str) -> bool:
+        """See `Site`."""
+        target = shlex.quote(f"{ref.directory}/work/{path}")
+        script = (
+            f'[ -L {target} ] || {{ mkdir -p -- "$(dirname -- {target})" && rmdir -- {target} 2>/dev/null;'
+            f' ln -s -- "$HOME/{ref.directory}/checkpoints" {target}; }}'
+        )
+        done = await self._machine.run(script, label="linking the checkpoint directory")
+        return done.exit_status == 0
+
+    async def close(self) -> None:
+        """See `Site`."""
+        await self._machine.close()
+
+
+def over_ssh(client_key: Path) -> Connect:
+    """Opens sites over SSH with this private key, where an endpoint names none of its own."""
+
+    async def open_site(endpoint: Endpoint) -> Site:
+        return OpenSite(await connect(endpoint, client_key=client_key, timeout_sec=CONNECT_SEC))
+
+    return open_site

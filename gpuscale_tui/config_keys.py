@@ -82,6 +82,7 @@ RULES: Mapping[str, Rule] = {
 
 _PATTERNS: Mapping[str, str] = {
     r"^https?://": "an address that begins with https:// or http://",
+    r"^([0-9]{1,2}(\.[0-9]{1,2})?)?$": "a version such as 12.4, or nothing",
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$": "up to 63 letters, digits, dots, dashes and underscores",
     r"^[A-Za-z0-9:][A-Za-z0-9.:_-]{0,254}$": "a host name or an IP address",
     r"^[a-z_][a-z0-9_-]{0,31}$": "a user name of up to 32 small letters, digits, dashes and underscores",
@@ -226,8 +227,11 @@ def _all_tables(name: str, tables: Tables) -> Iterator[tuple[str, Tables]]:
         yield from _all_tables(f"{name}.{inner}" if name else inner, nested)
 
 
-_EXAMPLES: Mapping[str, str] = {
+_EXAMPLES: Mapping[str, str | float] = {
     API_KEY: "~/.config/gpuscale/clore.key",
+    "budget.daily": 20.0,
+    "budget.monthly": 300.0,
+    "budget.per_job": 10.0,
     "checkpoints.dir": "/data/checkpoints",
     f"{HOSTS}.name": "lab1",
     f"{HOSTS}.host": "192.0.2.17",

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from fractions import Fraction
 
 MICROS = 1_000_000
 HOUR_MS = 3_600_000
@@ -62,9 +61,14 @@ class Terms:
         if held_ms <= 0:
             return 0
         units = -(-max(held_ms, self.minimum_ms) // self.unit_ms)
-        time_cost = Fraction(self.rate * units * self.unit_ms, HOUR_MS)
         fee = self.creation_fee if held_ms > self.creation_fee_after_ms else 0
-        return round(time_cost) + fee
+        return _nearest(self.rate * units * self.unit_ms, HOUR_MS) + fee
+
+
+def _nearest(numerator: int, denominator: int) -> int:
+    """The quotient rounded to the nearest whole number, halves to the even one."""
+    quotient, rest = divmod(numerator, denominator)
+    return quotient + (2 * rest > denominator or (2 * rest == denominator and quotient % 2 == 1))
 
 
 def split(total: int, weights: Sequence[int]) -> tuple[int, ...]:

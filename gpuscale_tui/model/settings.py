@@ -73,6 +73,21 @@ class ScalerConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class BudgetConfig:
+    """What may be spent in all, in USD, fees included; days and months are UTC's. Used up: work is saved and stops."""
+
+    daily: Annotated[Dollars | None, Meta(description="USD a day (UTC) over everything.")] = None
+    monthly: Annotated[Dollars | None, Meta(description="USD a calendar month (UTC) over everything.")] = None
+    per_job: Annotated[Dollars | None, Meta(description="USD that one job may cost in its whole life.")] = None
+    projects: Annotated[
+        Mapping[str, Dollars], Meta(description="USD a month for the jobs of a project, by its name.")
+    ] = field(default_factory=dict)
+    users: Annotated[Mapping[str, Dollars], Meta(description="USD a month for the jobs of a user, by name.")] = field(
+        default_factory=dict
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class CloreConfig:
     """The Clore.ai marketplace."""
 
@@ -88,9 +103,7 @@ class CloreConfig:
     )
     order_type: Annotated[
         Literal["on-demand", "spot", "auto"],
-        Meta(
-            description="How machines are rented where a job does not say; `auto`: whichever costs less, evictions included."
-        ),
+        Meta(description="How machines are rented where a job does not say; `auto`: whichever will cost less."),
     ] = "on-demand"
     deploy_timeout_sec: Annotated[
         float, Meta(ge=5, le=3600, description="Seconds for a machine to come up before it is cancelled.")
@@ -230,6 +243,7 @@ class Settings:
     """Every setting, checked."""
 
     scaler: ScalerConfig = field(default_factory=ScalerConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
     providers: ProvidersConfig = field(default_factory=ProvidersConfig)
     machines: MachinesConfig = field(default_factory=MachinesConfig)
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)

@@ -102,13 +102,9 @@ class StartChannel:
                     self.record = protocol.exit_record(self.delivery.machine, code, timed, stopped, kept)
                     self.telling = False
                 case ["unwritable"]:
-                    raise protocol.failed(
-                        self.delivery.machine, "starting the attempt", 1, "no file could be written (disk?)"
-                    )
+                    raise self._cannot_start("no file could be written (disk?)")
                 case ["unable"]:
-                    raise protocol.failed(
-                        self.delivery.machine, "starting the attempt", 1, "no setsid and no job control"
-                    )
+                    raise self._cannot_start("no setsid and no job control")
                 case _:
                     pass
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from textual import events
@@ -202,8 +201,3 @@ class Banner(Bar):
         """Come and go with what is to be said."""
         self.display = bool(self.line())
         super().repaint()
-
-
-def title_line(parts: Sequence[Span]) -> Line:
-    """The title of a page, set off by a blank."""
-    return [(" ", "text"), *parts]

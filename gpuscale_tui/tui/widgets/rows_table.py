@@ -112,12 +112,6 @@ class RowsTable(WindowView[R]):
         """Move the cursor to the first or the last row."""
         self.move_to(self.total - 1 if last else 0)
 
-    def set_columns(self, columns: Sequence[Column[R]]) -> None:
-        """Show other columns."""
-        self._columns = columns
-        self._placed_for = -1
-        self.forget_drawn()
-
     def set_order(self, sort: str, descending: bool) -> None:
         """Show in the head what the rows are sorted by."""
         self.sort, self.descending = sort, descending

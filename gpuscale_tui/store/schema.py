@@ -232,5 +232,50 @@ MIGRATIONS: tuple[str, ...] = (
         error     TEXT
     ) STRICT;
     CREATE INDEX notices_waiting ON notices (id) WHERE sent_at IS NULL;
+
+    CREATE TABLE spent (                           -- the ledger and the jobs' spans, summed by day as they grow
+        scope  TEXT NOT NULL CHECK (scope IN ('all', 'project', 'user')),
+        name   TEXT NOT NULL,                      -- of the project or the user; empty for all
+        day    INTEGER NOT NULL,                   -- its midnight (UTC)
+        amount INTEGER NOT NULL,
+        PRIMARY KEY (scope, name, day)
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO spent SELECT 'all', '', at - at % 86400000, sum(amount) FROM ledger GROUP BY 3;
+    INSERT INTO spent SELECT 'project', j.project, s.started_at - s.started_at % 86400000, sum(s.cost)
+        FROM spans s JOIN jobs j ON j.id = s.job_id WHERE j.project IS NOT NULL GROUP BY 2, 3;
+    INSERT INTO spent SELECT 'user', j.user, s.started_at - s.started_at % 86400000, sum(s.cost)
+        FROM spans s JOIN jobs j ON j.id = s.job_id GROUP BY 2, 3;
+    CREATE TRIGGER ledger_is_summed AFTER INSERT ON ledger BEGIN
+        INSERT INTO spent VALUES ('all', '', NEW.at - NEW.at % 86400000, NEW.amount)
+            ON CONFLICT DO UPDATE SET amount = amount + excluded.amount;
+    END;
+
+    -- what was booked and what happened stays as it was written
+    CREATE TRIGGER ledger_is_not_changed BEFORE UPDATE ON ledger BEGIN
+        SELECT RAISE(ABORT, 'the ledger is append-only');
+    END;
+    CREATE TRIGGER ledger_is_not_cut BEFORE DELETE ON ledger BEGIN
+        SELECT RAISE(ABORT, 'the ledger is append-only');
+    END;
+    CREATE TRIGGER events_are_not_changed BEFORE UPDATE ON events BEGIN
+        SELECT RAISE(ABORT, 'the audit log is append-only');
+    END;
+    CREATE TRIGGER events_are_not_cut BEFORE DELETE ON events BEGIN
+        SELECT RAISE(ABORT, 'the audit log is append-only');
+    END;
+
+    CREATE TABLE holds (                           -- limits of money that are used up, and what they hold back
+        scope  TEXT NOT NULL CHECK (scope IN ('day', 'month', 'project', 'user', 'job')),
+        name   TEXT NOT NULL,                      -- of the project or the user, the id of the job; empty for all
+        begins INTEGER NOT NULL,                   -- of the time that is used up; 0 for a job
+        amount INTEGER NOT NULL,                   -- the limit, in micro-dollars
+        at     INTEGER NOT NULL,
+        reason TEXT NOT NULL,
+        PRIMARY KEY (scope, name)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX jobs_waiting_paid ON jobs (cost) WHERE state = 'pending' AND cost > 0;
+
+    ALTER TABLE workers ADD COLUMN asked_back_at INTEGER; -- when its provider was first asked to take it back
+    ALTER TABLE workers ADD COLUMN reckoned INTEGER;   -- what the final bill should have been by our own reckoning
     """,
 )

@@ -21,6 +21,7 @@ from gpuscale_tui.engine.context import Bells, Context, Control
 from gpuscale_tui.engine.keeper import Keeper
 from gpuscale_tui.engine.links import Links
 from gpuscale_tui.engine.lock import EngineLock
+from gpuscale_tui.engine.packer import Packer
 from gpuscale_tui.engine.placer import Placer
 from gpuscale_tui.engine.planner import Planner
 from gpuscale_tui.engine.reconciler import Reconciler
@@ -41,7 +42,7 @@ from gpuscale_tui.store.engines import Limits
 from gpuscale_tui.store.home import Home
 
 LOGGER = logging.getLogger("gpuscale.engine")
-SERVICES = ("planner", "reconciler", "booter", "releaser", "placer", "runner", "tidier", "watcher", "keeper")
+SERVICES = ("planner", "reconciler", "booter", "releaser", "placer", "runner", "tidier", "watcher", "packer", "keeper")
 QUIET_SEC: Mapping[str, float] = {
     "planner": 0.3, "reconciler": 0.1, "releaser": 0.1, "runner": 0.1, "tidier": 0.5, "keeper": 0.1, "watcher": 1.0,
 }  # fmt: skip
@@ -241,6 +242,7 @@ async def work(context: Context, *, exit_when_idle: bool) -> None:
                 runner,
                 tidier,
                 Watcher(context, links, tasks),
+                Packer(context),
                 Keeper(context, exit_when_idle=exit_when_idle),
             )
             with doorbell.listening(context.home, context.bells.ring):

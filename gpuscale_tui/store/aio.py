@@ -181,6 +181,10 @@ class AsyncLogs:
         """As `logs.append`; once begun it is carried through even when the caller is cancelled."""
         return await self._writing.call(logs.append, job_id, attempt, offset, data)
 
+    async def pack_later(self, most: int) -> int:
+        """As `logs.pack_later`."""
+        return await self._writing.call(logs.pack_later, most)
+
     async def drop(self, job_id: int) -> None:
         """As `logs.drop`."""
         await self._writing.call(logs.drop, job_id)

@@ -3,6 +3,7 @@
 A stream is the output of one attempt. Its bytes are cut into chunks of exactly 64 KiB, each compressed by itself, so
 that a byte is found by division and a line by the number of line ends before each chunk: any window of a very long log
 costs a few chunks. What does not fill a chunk yet waits in small pieces (`tails`), so that short appends write little.
+Output that comes faster than it could be compressed is stored as it is, and compressed later (`pack_later`).
 
 Readers see what was committed; a commit survives the end of the process, the last ones may be lost with the power
 (`synchronous=NORMAL`): what is missing then is fetched again from the machine by its offset. For an event loop there is
@@ -29,6 +30,10 @@ LONGEST_LINE = 65_536
 """A longer line is cut to this many bytes where lines are asked for; `read` and `stream` give every byte."""
 
 PAGES_AT_ONCE = 4096
+FLOOD = 8 * CHUNK
+"""An append of so many bytes means that output waits while it is stored: then it is not compressed yet."""
+AS_IT_IS, PACKED, TO_PACK = 0, 1, 2
+"""How a chunk is stored: for good as it is, compressed, and as it is until there is time."""
 MOST_PIECES = 64
 """Pieces of a tail that are merged into one, so that reading a tail made of single bytes stays cheap."""
 
@@ -61,6 +66,9 @@ MIGRATIONS = (
         data   BLOB NOT NULL,
         PRIMARY KEY (stream, start)
     ) STRICT, WITHOUT ROWID;
+    """,
+    """
+    CREATE INDEX chunks_to_pack ON chunks (stream, number) WHERE packed = 2;   -- 2: as it is, to be packed later
     """,
 )
 SCHEMA = Schema(
@@ -155,11 +163,12 @@ def _store(connection: sqlite3.Connection, stream: _Stream, fresh: memoryview) -
     whole = len(data) - len(data) % CHUNK
     number, before = stream.size // CHUNK, stream.newlines - tail.count(b"\n")
     connection.execute("DELETE FROM tails WHERE stream = ?", (stream.id,))
+    form = _wait_to_pack if whole >= FLOOD else _pack
     for start in range(0, whole, CHUNK):
         raw = data[start : start + CHUNK]
         connection.execute(
             "INSERT INTO chunks (stream, number, newlines_before, packed, data) VALUES (?, ?, ?, ?, ?)",
-            (stream.id, number, before, *_pack(raw)),
+            (stream.id, number, before, *form(raw)),
         )
         number, before = number + 1, before + raw.count(b"\n")
     return _put_piece(connection, stream.id, number * CHUNK, data[whole:])
@@ -168,7 +177,31 @@ def _store(connection: sqlite3.Connection, stream: _Stream, fresh: memoryview) -
 def _pack(raw: bytes) -> tuple[int, bytes]:
     """Compressed, unless that makes it no smaller."""
     packed = zlib.compress(raw, 1)
-    return (1, packed) if len(packed) < len(raw) else (0, raw)
+    return (PACKED, packed) if len(packed) < len(raw) else (AS_IT_IS, raw)
+
+
+def _wait_to_pack(raw: bytes) -> tuple[int, bytes]:
+    return TO_PACK, raw
+
+
+def pack_later(connection: sqlite3.Connection, most: int = 64) -> int:
+    """Compress up to `most` chunks that came too fast for it, and give their room on disk back; how many it were."""
+    count = transact(connection, None, _pack_waiting, most)
+    if 0 < count < most:
+        _give_back_room(connection)
+    return count
+
+
+def _pack_waiting(connection: sqlite3.Connection, most: int) -> int:
+    found = connection.execute(
+        f"SELECT stream, number, data FROM chunks WHERE packed = {TO_PACK} ORDER BY stream, number LIMIT ?", (most,)
+    ).fetchall()
+    for row in found:
+        connection.execute(
+            "UPDATE chunks SET packed = ?, data = ? WHERE stream = ? AND number = ?",
+            (*_pack(bytes(row["data"])), row["stream"], row["number"]),
+        )
+    return len(found)
 
 
 def _add_piece(connection: sqlite3.Connection, stream: _Stream, fresh: memoryview) -> int:
@@ -212,7 +245,7 @@ def _chunk(connection: sqlite3.Connection, stream: _Stream, number: int) -> byte
         "SELECT packed, data FROM chunks WHERE stream = ? AND number = ?", (stream.id, number)
     ).fetchone()
     try:
-        raw = zlib.decompress(row["data"]) if row["packed"] else bytes(row["data"])
+        raw = zlib.decompress(row["data"]) if row["packed"] == PACKED else bytes(row["data"])
     except (zlib.error, TypeError) as error:
         raise StoreError(
             f"the stored output is damaged between bytes {number * CHUNK} and {(number + 1) * CHUNK}"

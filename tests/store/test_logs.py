@@ -132,6 +132,23 @@ def test_whole_chunks_are_packed_and_what_does_not_shrink_is_kept_as_it_is(log: 
     assert logs.read(log, 1, 1, CHUNK, 2 * CHUNK + 4) == noise + b"tail"
 
 
+def test_what_comes_too_fast_is_stored_as_it_is_and_packed_later(log: sqlite3.Connection, path: Path) -> None:
+    data = b"".join(b"step %d loss 0.5\n" % number for number in range(60_000))
+    write(log, data, step=logs.FLOOD + 10)
+    waiting = len(log.execute("SELECT 1 FROM chunks WHERE packed = ?", (logs.TO_PACK,)).fetchall())
+    assert waiting >= 8
+    assert logs.read(log, 1, 1, 0, 1 << 30) == data
+    assert logs.pack_later(log, 5) == 5
+    assert logs.read(log, 1, 1, 0, 1 << 30) == data, "half of it packed"
+    before = path.stat().st_size + path.with_name("logs.db-wal").stat().st_size
+    assert logs.pack_later(log, waiting) == waiting - 5
+    assert logs.pack_later(log) == 0
+    assert logs.read(log, 1, 1, 0, 1 << 30) == data
+    assert logs.lines(log, 1, 1, 59_999, 5) == [b"step 59999 loss 0.5"]
+    log.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    assert path.stat().st_size < before / 2
+
+
 def test_many_tiny_appends_keep_few_pieces(log: sqlite3.Connection) -> None:
     data = bytes(range(256)) * 10
     write(log, data, step=1)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from operator import attrgetter
 
 from gpuscale_tui.model.gpus import KNOWN_GPUS
+from gpuscale_tui.model.hosts import History, HostHistory, MarketHistory
 from gpuscale_tui.model.money import Terms
 from gpuscale_tui.model.offers import Market, Need, Offer
 from gpuscale_tui.model.settings import ScalerConfig
@@ -55,6 +56,8 @@ def hard_plans() -> list[Row]:
         _measure("one plan, 1,000 groups, at the cap", replace(dear, cap=1)),
         _measure("one plan, 40 groups, 2,000 offers each", replace(shown, markets=own_copies)),
         _measure("one plan, 1,000 groups after one GPU model", world(1_000, models=1)),
+        _measure("one plan, 20 groups, all known of every offer", well_known(world(20))),
+        _measure("one plan, 1,000 groups, all known of every offer", well_known(world(1_000))),
     ]
 
 
@@ -87,6 +90,44 @@ def world(groups: int, models: int = 20) -> World:
         machines=tuple(_machine(id_, needs[id_ % groups]) for id_ in range(MACHINES)),
         markets={need.key: views[need.gpu_type or ""] for need in needs},
     )
+
+
+def well_known(found: World) -> World:
+    """The same world with every filter in use, jobs that say how long they take, and a history of each host."""
+    told = {id(view): _told(view) for view in found.markets.values()}
+    hosts = {
+        ("clore", str(index)): HostHistory(
+            "clore", str(index), rentals=index % 9, setups=index % 7, setup_ms=index % 7 * 240_000, evictions=index % 3,
+            no_starts=index % 2, held_ms=index % 50 * 3_600_000, lost_ms=index % 3 * 600_000,
+        )
+        for index in range(OFFERS)
+    }  # fmt: skip
+    markets = {("clore", str(way)): MarketHistory(10**9, 30, 10**8, 900, 3 * 10**8) for way in Market}
+    return replace(
+        found,
+        limits=replace(
+            found.limits, min_ram_gb=16, min_threads_per_gpu=2, min_disk_gb=20, min_pcie_gb_per_sec=3, min_hours=1,
+            min_net_down_mbps=50, min_cuda=(11, 8), order_types={"clore": "auto"}, max_setup=10**6,
+            paused_owners={("clore", "7"): "failed"},
+        ),
+        markets={key: told[id(view)] for key, view in found.markets.items()},
+        pending=tuple(replace(job, max_runtime_sec=3_600.0 * (1 + job.id % 48)) for job in found.pending),
+        history=History(hosts, markets),
+    )  # fmt: skip
+
+
+def _told(view: MarketView) -> MarketView:
+    return replace(
+        view,
+        offers=tuple(
+            replace(
+                offer, ram_gb=30.0 + index % 40, cpu_threads=8 + index % 40, disk_gb=15.0 + index % 90, pcie_gen=4,
+                pcie_width=8 + index % 2 * 8, net_down_mbps=40.0 + index % 900, cuda_version=f"12.{index % 9}",
+                max_hours=24.0 * (1 + index % 30), owner=str(index % 200), market=list(Market)[index % 2],
+            )
+            for index, offer in enumerate(view.offers)
+        ),
+    )  # fmt: skip
 
 
 def _machine(id_: int, need: Need) -> Machine:

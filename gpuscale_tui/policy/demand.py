@@ -37,6 +37,11 @@ class Group:
     neediest: PendingJob
 
     @property
+    def hours(self) -> float:
+        """For how long the most urgent job may need a machine, in whole hours; 0 where it does not say."""
+        return float(-(-(self.neediest.max_runtime_sec or 0) // 3600))
+
+    @property
     def urgency(self) -> tuple[int, bool, int, tuple[int, int, int]]:
         """Smallest first: the most urgent job without a machine, then groups that no machine serves soon, then the
         most jobs without a machine, then the oldest."""

@@ -25,7 +25,7 @@ def explain(world: World, group: Group, markets: Markets, waiting: int) -> Reaso
     market = markets.view(group.key)
     if market is None:
         return Reason("looking", f"{_later(group)}the market has not been read for it yet")
-    judged = markets.of(group.need, group.key)
+    judged = markets.of_group(group)
     if judged.cheapest is None:
         return _no_offer(world, group, market, judged)
     if judged.cheapest > world.cap:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from gpuscale_tui.model.hosts import History
 from gpuscale_tui.model.money import format_usd
-from gpuscale_tui.model.offers import Offer
+from gpuscale_tui.model.offers import Need, Offer
 from gpuscale_tui.model.states import Purpose
 from gpuscale_tui.policy.demand import PATIENCE_MS, Group
 from gpuscale_tui.policy.matching import best_offer
+from gpuscale_tui.policy.reputation import choice_of_market
 from gpuscale_tui.policy.stock import Judged, Markets
 from gpuscale_tui.policy.wording import count, usd_at_least
 from gpuscale_tui.policy.world import Reason, Rent, World
@@ -25,6 +27,7 @@ class Room:
     cap: int
     machines: int
     most: int
+    history: History = field(default_factory=History)
 
     @property
     def full(self) -> bool:
@@ -36,7 +39,7 @@ class Room:
         left = self.cap - self.committed
         if self.full or judged.cheapest is None or judged.cheapest > left:
             return None
-        return best_offer([offer for offer in judged.offers if offer.terms.rate <= left])
+        return best_offer([offer for offer in judged.offers if offer.terms.rate <= left], self.history)
 
     def missing(self, rate: int) -> int:
         """How much (micro-dollars per hour) the cap lacks for a machine; 0 when it has room."""
@@ -56,17 +59,19 @@ def decide(world: World, groups: Sequence[Group], markets: Markets) -> Decision:
     """Rent one machine: what was asked for by hand, else for the most urgent group that the limits allow one.
 
     A group that waits for room holds nobody else back, but takes precedence over machines to keep min_workers. Jobs
-    whose machine would cost more than the whole cap do not count towards the threshold of the others.
+    whose machine would cost more than the whole cap, or for which nothing is rented for a while, do not count towards
+    the threshold of the others.
     """
     if world.drain:
         stopping = Reason("stopping", "the engine takes no new work")
         return Decision(None, {group.key: stopping for group in groups}, 0)
     room = room_of(world)
-    wanting = [(group, markets.of(group.need, group.key)) for group in groups if group.uncovered]
+    held = {group.key: reason for group in groups if group.uncovered and (reason := held_back(world, group.need))}
+    wanting = [(group, markets.of_group(group)) for group in groups if group.uncovered and group.key not in held]
     counting = {group.key for group, judged in wanting if judged.cheapest is not None and judged.cheapest <= world.cap}
     waiting = sum(group.uncovered for group, _ in wanting if group.key in counting)
     rent, ahead = _by_hand(world, room, markets)
-    reasons: dict[str, Reason] = {}
+    reasons: dict[str, Reason] = dict(held)
     for group, judged in wanting:
         wish = _wish(world, group, waiting if group.key in counting else waiting + group.uncovered)
         if judged.cheapest is None or wish is None:
@@ -75,13 +80,14 @@ def decide(world: World, groups: Sequence[Group], markets: Markets) -> Decision:
         if rent is not None:
             reasons[group.key] = NEXT
         elif offer is not None:
-            rent = Rent(offer, group.need, wish)
-            reasons[group.key] = Reason("renting", wish)
+            why = _with_choice(wish, offer, group.need, judged, world)
+            rent = Rent(offer, group.need, why)
+            reasons[group.key] = Reason("renting", why)
         else:
             missing = room.missing(judged.cheapest)
             reasons[group.key] = _no_room(room, missing, others_first=ahead is not None and ahead <= missing)
             ahead = missing if ahead is None else min(ahead, missing)
-    if rent is None and not reasons:
+    if rent is None and len(reasons) == len(held):
         rent = _minimum(world, room, markets)
     return Decision(rent, reasons, waiting)
 
@@ -89,7 +95,34 @@ def decide(world: World, groups: Sequence[Group], markets: Markets) -> Decision:
 def room_of(world: World) -> Room:
     """What the limits leave in this world."""
     committed = sum(machine.rate for machine in world.machines)
-    return Room(committed, world.cap, len(world.machines), world.scaler.max_workers)
+    return Room(committed, world.cap, len(world.machines), world.scaler.max_workers, world.history)
+
+
+def held_back(world: World, need: Need) -> Reason | None:
+    """Why nothing is rented for a need for a while although there may be offers: its machines came to nothing."""
+    limits, spent = world.limits, world.setup_spent.get(need.key, 0)
+    if need.image in limits.paused_images:
+        return Reason("image", f"nothing is rented for the image {need.image} now: {limits.paused_images[need.image]}")
+    if limits.max_setup and spent >= limits.max_setup:
+        return Reason(
+            "setup",
+            f"setting machines up for these jobs has cost {format_usd(spent)} and none of them has started since:"
+            f" raise max_setup_usd (now {format_usd(limits.max_setup)}), or `gpuscale retry` one of them",
+        )
+    return None
+
+
+def _with_choice(wish: str, offer: Offer, need: Need, judged: Judged, world: World) -> str:
+    """The wish, and why a machine is rented in this way where the job leaves that open."""
+    limits = world.limits
+    if need.market is not None or limits.order_types.get(offer.provider) != "auto":
+        return wish
+    paused = [why for (provider, _), why in limits.paused_markets.items() if provider == offer.provider]
+    if paused:
+        return f"{wish}; {offer.market}, because {paused[0]}"
+    same = [other for other in judged.offers if other.provider == offer.provider]
+    choice = choice_of_market(offer, same, world.history)
+    return f"{wish}; {choice}" if choice else wish
 
 
 def _wish(world: World, group: Group, waiting: int) -> str | None:
@@ -120,7 +153,7 @@ def _no_room(room: Room, missing: int, *, others_first: bool) -> Reason:
 
 def _by_hand(world: World, room: Room, markets: Markets) -> tuple[Rent | None, int | None]:
     """The machine that `scale up` asks for; or, where a limit stands against it, what the cap lacks for it."""
-    if world.scale_up <= 0 or world.default_need is None:
+    if world.scale_up <= 0 or world.default_need is None or held_back(world, world.default_need):
         return None, None
     judged = markets.of(world.default_need, world.default_need.key)
     offer = room.best(judged)
@@ -132,7 +165,7 @@ def _by_hand(world: World, room: Room, markets: Markets) -> tuple[Rent | None, i
 def _minimum(world: World, room: Room, markets: Markets) -> Rent | None:
     """A machine to keep min_workers; those on their way back do not count."""
     staying = sum(not machine.leaving for machine in world.machines)
-    if world.default_need is None or staying >= world.scaler.min_workers:
+    if world.default_need is None or staying >= world.scaler.min_workers or held_back(world, world.default_need):
         return None
     offer = room.best(markets.of(world.default_need, world.default_need.key))
     if offer is None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from gpuscale_tui.model.cuda import Cuda
+from gpuscale_tui.model.hosts import History, HostId, OwnerId
 from gpuscale_tui.model.offers import Need, Offer
 from gpuscale_tui.model.settings import ScalerConfig
 from gpuscale_tui.model.states import Cause, Purpose, WorkerState
@@ -15,13 +17,14 @@ _HERE = frozenset({WorkerState.IDLE, WorkerState.BUSY})
 
 @dataclass(frozen=True, slots=True)
 class PendingJob:
-    """A job that waits. `not_before` (UTC ms) holds it after a fault."""
+    """A job that waits. `not_before` (UTC ms) holds it after a fault; `max_runtime_sec` is its own limit."""
 
     id: int
     need: Need
     priority: int
     submitted_at: int
     not_before: int | None = None
+    max_runtime_sec: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +91,38 @@ class MarketView:
 class Limits:
     """What offers must satisfy beside a job's own need.
 
-    `default_price` is micro-dollars per hour and GPU. `exclude_countries` are two letters in either case. `paused`
-    servers (provider, server id) say why.
+    `default_price` is micro-dollars per hour and GPU. `countries` (empty: all) and `exclude_countries` are two letters
+    in either case. The least figures are about a marketplace's hosts: hosts of the providers in `own` are ours, and an
+    offer that does not say a figure is not held to it. `order_types` says of a provider whether it rents `on-demand`,
+    `spot` or `auto` where a job does not.
+
+    What is `paused` says why, or by whom it is banned: servers, owners, images, and ways of renting (provider and
+    market) that `auto` leaves. `max_setup` is micro-dollars that setting up may cost a group, 0 for any.
     """
 
     default_price: int
     min_reliability: float = 0.0
     exclude_countries: frozenset[str] = frozenset()
-    paused: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    paused: Mapping[HostId, str] = field(default_factory=dict)
+    countries: frozenset[str] = frozenset()
+    min_ram_gb: float = 0.0
+    min_threads_per_gpu: float = 0.0
+    min_disk_gb: float = 0.0
+    min_pcie_gb_per_sec: float = 0.0
+    min_net_down_mbps: float = 0.0
+    min_cuda: Cuda | None = None
+    min_hours: float = 0.0
+    order_types: Mapping[str, str] = field(default_factory=dict)
+    own: frozenset[str] = frozenset({"ssh"})
+    paused_owners: Mapping[OwnerId, str] = field(default_factory=dict)
+    paused_images: Mapping[str, str] = field(default_factory=dict)
+    paused_markets: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    max_setup: int = 0
 
     def __post_init__(self) -> None:
-        folded = frozenset(country.upper() for country in self.exclude_countries)
-        object.__setattr__(self, "exclude_countries", folded)
+        for name in ("exclude_countries", "countries"):
+            folded = frozenset(country.upper() for country in getattr(self, name))
+            object.__setattr__(self, name, folded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +131,8 @@ class World:
 
     `running` counts jobs, `scale_up` and `scale_down` the machines that users asked for by hand and have not got yet.
     `drain` takes no new work. `machines` are all that may cost money, those being given back too. `markets` has a view
-    for the key of each group of pending jobs that was surveyed, and for `default_need`.
+    for the key of each group of pending jobs that was surveyed, and for `default_need`. `history` is what hosts did
+    before, `setup_spent` the micro-dollars that each group spent on setting up since a job of it last started.
     """
 
     now: int
@@ -123,6 +147,8 @@ class World:
     scale_up: int = 0
     scale_down: int = 0
     drain: bool = False
+    history: History = field(default_factory=History)
+    setup_spent: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,7 @@ def test_text_from_outside_cannot_harm_a_terminal(cli: Cli, bench: Bench) -> Non
     for verb in (["queue", "--all"], ["show", f"j{job_id}"], ["why", f"j{job_id}"]):
         text = cli(*verb).stdout
         assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(text)
-        assert "red2Jevil [bold]x[/bold] {lr} %s" in text
+        assert "redevil [bold]x[/bold] {lr} %s" in text
     raw = cli("queue", "--all", "--json").stdout
     assert raw.isascii()
     assert json.loads(raw)[0]["error"] == f"exit code 3: {HOSTILE}"

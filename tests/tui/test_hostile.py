@@ -46,6 +46,7 @@ def evil_home(busy_home: Home) -> Home:
     """A home whose names, errors, orders and output are hostile."""
     with Database(busy_home.database) as db:
         evil = EVIL.replace("\ud83d", "")
+        db.connection.execute("DROP TRIGGER events_are_not_changed")  # it could have been written so
         for table, column in (("jobs", "name"), ("jobs", "error"), ("workers", "order_id"), ("workers", "why"),
                               ("workers", "host"), ("events", "detail"), ("offers", "country"), ("offers", "verdict"),
                               ("group_reasons", "reason"), ("workers", "server_id")):  # fmt: skip

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import pty
-import select
 import signal
-import struct
-import sys
-import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,78 +18,14 @@ from gpuscale_tui.store import engines
 from gpuscale_tui.store.database import Database
 from gpuscale_tui.store.home import Home
 from gpuscale_tui.tui.run import is_utf8
+from tests.pseudo import PATIENCE_SEC, Pty
 
-PATIENCE_SEC = 30.0
 
-
-class Terminal:
-    """A process on a pseudo terminal of 80 by 24."""
+class Terminal(Pty):
+    """The screen on a pseudo terminal of 80 by 24."""
 
     def __init__(self, home: Home, **environ: str) -> None:
-        self.pid, self._end = pty.fork()
-        if self.pid == 0:
-            variables = {**os.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8", **environ}
-            variables.pop("NO_COLOR", None)
-            os.execvpe(sys.executable, [sys.executable, "-m", "gpuscale_tui", "--home", str(home.path)], variables)
-        fcntl.ioctl(self._end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        self.output = b""
-        self.code: int | None = None
-
-    def read(self, seconds: float) -> bytes:
-        """What it writes within some time, at least until something came."""
-        ready, _, _ = select.select([self._end], [], [], seconds)
-        if not ready:
-            return b""
-        try:
-            part = os.read(self._end, 65_536)
-        except OSError:
-            part = b""
-        self.output += part
-        return part
-
-    def wait_for(self, words: bytes) -> None:
-        """Until it has written some words."""
-        deadline = time.monotonic() + PATIENCE_SEC
-        while words not in self.output:
-            assert time.monotonic() < deadline, self.output[-2000:]
-            self.read(0.2)
-
-    def quiet(self) -> None:
-        """Until it has written nothing for half a second."""
-        while self.read(0.5):
-            pass
-
-    def send(self, keys: bytes) -> None:
-        """Type."""
-        os.write(self._end, keys)
-
-    def ended(self, *, reading: bool = True) -> int:
-        """Its exit code, once it has ended."""
-        deadline = time.monotonic() + PATIENCE_SEC
-        while self.code is None:
-            assert time.monotonic() < deadline, "it has not ended"
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                self.code = os.waitstatus_to_exitcode(status)
-            elif reading:
-                self.read(0.05)
-            else:
-                time.sleep(0.05)
-        return self.code
-
-    def hang_up(self) -> None:
-        """The line drops."""
-        os.close(self._end)
-        self._end = -1
-
-    def close(self) -> None:
-        """Leave nothing behind."""
-        if self.code is None:
-            with contextlib.suppress(ProcessLookupError, ChildProcessError):
-                os.kill(self.pid, signal.SIGKILL)
-                os.waitpid(self.pid, 0)
-        if self._end >= 0:
-            os.close(self._end)
+        super().__init__(["--home", str(home.path)], **environ)
 
 
 @pytest.fixture
@@ -151,12 +81,7 @@ def test_it_quits_by_key_and_gives_the_home_free(home: Home, terminal: Terminal)
 def test_nothing_is_written_while_nothing_changes(home: Home, terminal: Terminal) -> None:
     """A quiet screen costs a slow line nothing."""
     assert engine_row(home).mode == "screen"
-    terminal.quiet()
-    before = len(terminal.output)
-    deadline = time.monotonic() + 2.5
-    while time.monotonic() < deadline:
-        terminal.read(0.5)
-    assert len(terminal.output) == before
+    terminal.quiet_for(2.5)
 
 
 def test_termination_ends_it_in_order(home: Home, terminal: Terminal) -> None:

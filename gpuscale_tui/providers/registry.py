@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gpuscale_tui.model.errors import FieldError
+from gpuscale_tui.model.offers import Market
 from gpuscale_tui.model.settings import CloreConfig, Settings
 from gpuscale_tui.providers.base import Provider
 
@@ -54,9 +55,10 @@ def _build_clore(around: Surroundings) -> Provider | None:
 
     limiter = Limiter(config.request_interval_sec, config.create_interval_sec)
     api = CloreApi(clore_key(config, around.environ), clore_url(config, around.environ), limiter)
+    markets = frozenset(Market) if config.order_type == "auto" else frozenset({Market(config.order_type)})
     if around.clore_cache_sec is None:
-        return CloreProvider(api, currency=config.currency)
-    return CloreProvider(api, currency=config.currency, cache_sec=around.clore_cache_sec)
+        return CloreProvider(api, currency=config.currency, markets=markets)
+    return CloreProvider(api, currency=config.currency, markets=markets, cache_sec=around.clore_cache_sec)
 
 
 def _build_ssh(around: Surroundings) -> Provider | None:

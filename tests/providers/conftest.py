@@ -127,6 +127,16 @@ class FakeClore:
     def orders(self, *orders: Any) -> FakeClore:
         return self.on("my_orders", {"orders": list(orders), "limit": 50, "code": 0})
 
+    def auction(self, server: int, *bids: Mapping[str, Any], floor: float | None = 2.6, **more: Any) -> FakeClore:
+        """The spot market of one server: bids such as `{"bid": 2.7, "my": False}`."""
+        offers = [{"offer_id": 7, "active": False, "my": False, "currency": USD, **bid} for bid in bids]
+        market = {
+            "currency_rates_in_usd": {"CLORE-Blockchain": 0.00125, "bitcoin": 64_100, USD: 1},
+            "offers": offers,
+            "server": {"min_pricing": {} if floor is None else {USD: floor}, "mrl": 168, "online": True, **more},
+        }
+        return self.on(f"spot_marketplace {server}", {"market": market, "exists": True, "code": 0})
+
     def calls(self, call: str) -> list[httpx.Request]:
         return [request for request in self.requests if request.url.path == f"/v1/{call}"]
 
@@ -141,7 +151,7 @@ class FakeClore:
         self.requests.append(request)
         self.times.append((call, asyncio.get_running_loop().time()))
         self.arrived.set()
-        queue = self.answers[call]
+        queue = self.answers.get(f"{call} {request.url.params.get('market')}") or self.answers[call]
         answer = queue.pop(0) if len(queue) > 1 else queue[0]
         await asyncio.sleep(0)
         if isinstance(answer, Exception):
@@ -175,7 +185,8 @@ def samples() -> Samples:
 @pytest.fixture
 def fake() -> FakeClore:
     """A Clore.ai with one free RTX 4090 and no orders, which takes every order."""
-    return FakeClore().market(SERVER).orders().on("create_order", {"code": 0}).on("cancel_order", {"code": 0})
+    calm = FakeClore().market(SERVER).orders().on("create_order", {"code": 0}).on("cancel_order", {"code": 0})
+    return calm.on("spot_marketplace", {"market": {}, "exists": False, "code": 0})
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gpuscale_tui.providers.base import Accepted, ProviderError, RentRefused, Unknown
 from gpuscale_tui.providers.clore import coerce
 from gpuscale_tui.providers.clore.orders import mark_of
-from gpuscale_tui.providers.clore.pricing import billed_micros, hourly_rate, minutes_spent, on_demand_terms
+from gpuscale_tui.providers.clore.pricing import billed_micros, hourly_rate, minutes_spent, terms_at
 from gpuscale_tui.providers.clore.reply import read_reply
 
 PRICES = st.decimals(min_value="0.000001", max_value="100000", allow_nan=False, places=8)
@@ -56,7 +56,7 @@ def test_a_float_means_its_shortest_decimal(price: float) -> None:
 def test_the_planned_charge_covers_the_bill(price: int, minutes: int) -> None:
     usd = Decimal(price) / 1_000_000
     spend = Decimal((2 * price * minutes + 1440) // 2880) / 1_000_000
-    planned = on_demand_terms(usd).charge(minutes * 60_000)
+    planned = terms_at(usd).charge(minutes * 60_000)
     creation_fee = Decimal("0.1") if minutes > 10 else Decimal(0)
     assert planned >= billed_micros(spend, Fraction(5, 100), creation_fee) - 1
 

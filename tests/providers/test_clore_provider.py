@@ -94,10 +94,9 @@ async def test_without_a_gpu_any_machine_will_do(fake: Any, samples: Any) -> Non
     assert {offer.server_id for offer in survey.offers} == {"1", "2"}
 
 
-async def test_a_need_of_another_provider_or_of_spot_gets_nothing(fake: Any, samples: Any) -> None:
+async def test_a_need_of_another_provider_gets_nothing(fake: Any, samples: Any) -> None:
     provider = fake.provider()
     assert (await provider.offers(samples.need(provider="ssh"))).offers == ()
-    assert (await provider.offers(samples.need(market=Market.SPOT))).rejected == {"rented on demand only": 1}
     assert len((await provider.offers(samples.need(provider="clore", market=Market.ON_DEMAND))).offers) == 1
 
 

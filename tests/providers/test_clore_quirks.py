@@ -106,7 +106,7 @@ async def test_quirk_01_retry_after_is_passed_on(fake: Any) -> None:
 
 
 async def test_quirk_02_a_code_may_be_a_text(fake: Any, samples: Any) -> None:
-    fake.on("my_orders", {"orders": [samples.order()], "code": "0"}).on("create_order", {"code": "0"})
+    fake.on("my_orders", {"orders": [samples.order(si=9)], "code": "0"}).on("create_order", {"code": "0"})
     provider = fake.provider()
     assert len(await provider.rentals()) == 1
     assert await rent_one(fake, samples, provider) == Accepted()
@@ -407,7 +407,7 @@ async def test_quirk_14_only_container_state_two_is_up(fake: Any, samples: Any, 
 async def test_quirk_15_a_queued_spot_order_is_listed_but_not_up_and_costs_nothing(fake: Any, samples: Any) -> None:
     fake.orders(samples.order(spot=True, price=2.4, spend=0, mon_container=0, ct=1790000050))
     (rental,) = await fake.provider().rentals()
-    assert (rental.up, rental.billed, rental.rate) == (False, 0, 101_250)
+    assert (rental.up, rental.billed, rental.rate, rental.waiting) == (False, 0, 101_250, True)
 
 
 # 16. env: plain ASCII, no `&`

@@ -76,6 +76,11 @@ class CloreApi:
         query = "?return_completed=true" if completed else ""
         return demand(await self._call("GET", f"my_orders{query}", Priority.ORDERS), "my_orders")
 
+    async def spot_marketplace(self, server_id: int, priority: Priority = Priority.MARKET) -> Mapping[str, object]:
+        """The body of `GET /spot_marketplace`: the bids on one server and its floor."""
+        reply = await self._call("GET", f"spot_marketplace?market={server_id:d}", priority)
+        return demand(reply, "spot_marketplace")
+
     async def wallets(self) -> Mapping[str, object]:
         """The body of `GET /wallets`."""
         return demand(await self._call("GET", "wallets", Priority.ORDERS), "wallets")

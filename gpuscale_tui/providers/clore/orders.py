@@ -15,7 +15,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 from gpuscale_tui.model.machines import Endpoint
-from gpuscale_tui.model.offers import Rental
+from gpuscale_tui.model.offers import Market, Rental
 from gpuscale_tui.providers.base import Accepted, Claim, RentOutcome, RentRefused, RentRequest, Unknown
 from gpuscale_tui.providers.clore import coerce
 from gpuscale_tui.providers.clore.parse import SSH_PORT, USD, Order
@@ -43,11 +43,12 @@ EARLIEST_MS = 120_000
 LATEST_MS = 900_000
 """An order may seem this much older than its request (clocks differ), and this much younger (it waited its turn)."""
 
+TOO_LOW = "too_low_price"
 CERTAIN = {
     "server_already_rented": ("somebody else rents this server", True),
     "currency_not_allowed": ("the server does not take this currency", True),
     "server_offline": ("the server is offline", True),
-    "too_low_price": ("the price is under the server's floor", True),
+    TOO_LOW: ("the price is under the server's floor", True),
     "not_enough_balance": ("the wallet has not enough balance", False),
 }
 """Application errors (code 6) after which it is certain that no order exists, and whether the server is at fault."""
@@ -59,11 +60,17 @@ _ENV_VALUE = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """What an offer was read from: the listed price per day in `currency`, and that in US dollars."""
+    """What an offer was read from: the price per day in `currency` (for spot our bid), and that in US dollars."""
 
     price: Decimal
     currency: str
     usd: Decimal
+    market: Market = Market.ON_DEMAND
+
+    @property
+    def fee(self) -> Fraction:
+        """The renter's share on top of the price."""
+        return SPOT_FEE if self.market is Market.SPOT else ON_DEMAND_FEE
 
 
 def read_quote(text: str) -> Quote | None:
@@ -74,7 +81,8 @@ def read_quote(text: str) -> Quote | None:
         return None
     price, usd = coerce.positive(fields.get("price")), coerce.positive(fields.get("usd"))
     currency = coerce.text(fields.get("currency"))
-    return Quote(price, currency, usd) if price and usd and currency else None
+    market = Market.SPOT if fields.get("market") == Market.SPOT.value else Market.ON_DEMAND
+    return Quote(price, currency, usd, market) if price and usd and currency else None
 
 
 def mark_of(token: str) -> int:
@@ -89,32 +97,46 @@ def wire_image(image: str) -> str:
 
 def unfit(request: RentRequest, quote: Quote | None) -> str | None:
     """Why this request must not be sent at all; None when it may."""
-    if quote is None or coerce.identifier(request.offer.server_id) is None:
+    mine = quote is not None and quote.market is request.offer.market
+    if quote is None or not mine or coerce.identifier(request.offer.server_id) is None:
         return "the offer is not one of Clore.ai's"
     if not _IMAGE.fullmatch(request.image):
         return "the image's name is not one that Clore.ai takes"
     if not _KEY_LINE.fullmatch(request.public_key):
         return "the public key is not one line of at most 3072 characters"
-    if max(request.offer.rate, hourly_rate(quote.usd)) > request.max_rate:
+    if max(request.offer.rate, hourly_rate(quote.usd, quote.fee)) > request.max_rate:
         return "the price is above the highest acceptable rate"
     return None
 
 
 def create_body(request: RentRequest, quote: Quote) -> dict[str, object]:
-    """The body of `create_order`. `required_price` makes Clore refuse if the host's price has moved."""
-    whole = quote.price == quote.price.to_integral_value()
+    """The body of `create_order`. `required_price` makes Clore refuse if the host's price has moved; for spot the price
+    is our bid, which Clore refuses under its floor."""
+    spot = quote.market is Market.SPOT
     return {
         "renting_server": int(request.offer.server_id),
-        "type": "on-demand",
+        "type": quote.market.value,
         "currency": quote.currency,
         "image": wire_image(request.image),
         "ports": {str(SSH_PORT): "tcp", str(mark_of(request.token)): "tcp"},
         "env": {"GPUSCALE_ORDER": request.token} if _ENV_VALUE.fullmatch(request.token) else {},
         "ssh_key": request.public_key,
         "command": START_SCRIPT,
-        "required_price": int(quote.price) if whole else float(quote.price),
+        "spotprice" if spot else "required_price": wire_price(quote.price),
         "autossh_entrypoint": True,
     }
+
+
+def wire_price(price: Decimal) -> int | float:
+    """A price as the JSON number that the market itself would print."""
+    return int(price) if price == price.to_integral_value() else float(price)
+
+
+def told_floor(reply: Reply) -> Decimal | None:
+    """The server's floor now, where a bid was refused for being under it (section 1.2)."""
+    if reply.code != APPLICATION or reply.name != TOO_LOW or reply.body is None:
+        return None
+    return coerce.positive(reply.body.get("min_price"))
 
 
 def judge(reply: Reply) -> RentOutcome:
@@ -127,14 +149,19 @@ def judge(reply: Reply) -> RentOutcome:
         return RentRefused("Clore.ai does not accept the API key")
     if reply.code in {2, 4}:
         return RentRefused(f"Clore.ai did not take the order: {reply.describe()}")
+    if told_floor(reply) is not None:
+        return RentRefused(f"the bid is under the server's floor, which is {told_floor(reply)} a day now", moved=True)
     if reply.code == APPLICATION and reply.name in CERTAIN:
         reason, at_fault = CERTAIN[reply.name]
         return RentRefused(reason, pause_server=at_fault)
     return Unknown(f"Clore.ai's answer leaves open whether there is an order: {reply.describe()}")
 
 
-def rental_of(order: Order, now_ms: int, usd_per_coin: Decimal | None) -> Rental:
-    """An order as the port shows it. Without `usd_per_coin` rate and bill of an order in another coin are None."""
+def rental_of(order: Order, now_ms: int, usd_per_coin: Decimal | None, *, waiting: bool = False) -> Rental:
+    """An order as the port shows it. Without `usd_per_coin` rate and bill of an order in another coin are None.
+
+    `now_ms` is when it was seen: for an ended one, when it was first seen so. `waiting` spot orders hold no machine.
+    """
     unit = Decimal(1) if order.currency == USD else usd_per_coin
     fee = _fee(order)
     created_at = 1000 * (order.created_sec or 0)
@@ -143,7 +170,7 @@ def rental_of(order: Order, now_ms: int, usd_per_coin: Decimal | None) -> Rental
         order_id=str(order.id),
         server_id="" if order.server is None else str(order.server),
         created_at=created_at,
-        up=order.container == 2 and not order.expired,
+        up=order.container == 2 and not order.expired and not waiting,
         ended=order.expired,
         endpoint=Endpoint(order.host, ssh_port) if order.host and ssh_port else None,
         image=order.image,
@@ -151,6 +178,7 @@ def rental_of(order: Order, now_ms: int, usd_per_coin: Decimal | None) -> Rental
         rate=None if unit is None or order.price is None else hourly_rate(order.price * unit, fee),
         billed=None if unit is None else _billed(order, fee, unit, now_ms),
         expires_at=created_at + 1000 * order.longest_sec if created_at and order.longest_sec else None,
+        waiting=waiting,
     )
 
 
@@ -163,13 +191,17 @@ def _fee(order: Order) -> Fraction:
 def _billed(order: Order, fee: Fraction, unit: Decimal, now_ms: int) -> int | None:
     """Spend, fee on it, and the creation fee once the order is older than ten minutes (section 2.3).
 
-    The age is read from the charged minutes; by our clock only with a minute's grace, for orders that stand paused.
+    The age is read from the charged minutes; by our clock only with a minute's grace, for orders that stand paused. An
+    ended spot order may have waited uncharged: one that was ended within ten minutes owes none, else its row says.
     """
     if order.spend is None or order.spend < 0:
         return None
     minutes = minutes_spent(order.spend, order.price or Decimal(0))
-    age_ms = 0 if order.expired or not order.created_sec else now_ms - 1000 * order.created_sec
-    due = minutes > FREE_MINUTES or age_ms > CREATION_FEE_AFTER_MS + 60_000
+    age_ms = now_ms - 1000 * order.created_sec if order.created_sec else 0
+    if order.expired:
+        due = minutes > FREE_MINUTES or (order.spot and age_ms > CREATION_FEE_AFTER_MS)
+    else:
+        due = minutes > FREE_MINUTES or age_ms > CREATION_FEE_AFTER_MS + 60_000
     listed = order.creation_fee if order.creation_fee is not None and order.creation_fee >= 0 else None
     creation_fee = Decimal(CREATION_FEE) / 1_000_000 if listed is None else listed
     return billed_micros(order.spend * unit, fee, creation_fee if due else Decimal(0))

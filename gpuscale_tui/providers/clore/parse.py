@@ -29,7 +29,8 @@ _PORT_PAIR = re.compile(r"([0-9]{1,5}):([0-9]{1,5})")
 class Server:
     """One row of the marketplace. Prices are per day for the whole server, by currency, only those above zero.
 
-    `usd` is what the price in each currency is worth in US dollars per day.
+    `usd` is what the price in each currency is worth in US dollars per day; `floors` are the least bids of the spot
+    auction.
     """
 
     id: int
@@ -39,6 +40,7 @@ class Server:
     coins: frozenset[str]
     prices: Mapping[str, Decimal]
     usd: Mapping[str, Decimal]
+    floors: Mapping[str, Decimal] = field(default_factory=dict)
     row: Mapping[str, object] = field(repr=False, default_factory=dict)
 
 
@@ -119,13 +121,15 @@ def parse_server(row: object) -> Server | None:
         gpu_count=gpu_count,
         rented=coerce.flag(fields.get("rented")) is not False,
         coins=frozenset(coin for coin in coerce.array(fields.get("allowed_coins")) if isinstance(coin, str)),
-        prices=_prices(coerce.mapping(price.get("on_demand"))),
+        prices=prices(coerce.mapping(price.get("on_demand"))),
         usd=_equivalents(coerce.mapping(price.get("usd"))),
+        floors=prices(coerce.mapping(price.get("spot"))),
         row=fields,
     )
 
 
-def _prices(listed: Mapping[str, object]) -> Mapping[str, Decimal]:
+def prices(listed: Mapping[str, object]) -> Mapping[str, Decimal]:
+    """A list of prices by currency, only those above zero."""
     found = {currency: coerce.positive(value) for currency, value in listed.items()}
     return {currency: value for currency, value in found.items() if value is not None}
 

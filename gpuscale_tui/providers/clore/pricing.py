@@ -6,7 +6,7 @@ Listed prices, an order's `price` and `required_price` are per day for the whole
 
 from __future__ import annotations
 
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from fractions import Fraction
 
 from gpuscale_tui.model.money import MICROS, Terms
@@ -17,6 +17,7 @@ CREATION_FEE = 100_000
 CREATION_FEE_AFTER_MS = 600_000
 BILLING_UNIT_MS = 60_000
 MINUTES_PER_DAY = 1440
+BID_HEADROOM = Decimal("1.02")
 FREE_MINUTES = CREATION_FEE_AFTER_MS // BILLING_UNIT_MS
 
 
@@ -26,15 +27,26 @@ def hourly_rate(usd_per_day: Decimal, fee: Fraction = ON_DEMAND_FEE) -> int:
     return -(-exact.numerator // exact.denominator)
 
 
-def on_demand_terms(usd_per_day: Decimal) -> Terms:
-    """The terms of an on-demand order at this listed price."""
+def terms_at(usd_per_day: Decimal, fee: Fraction = ON_DEMAND_FEE) -> Terms:
+    """The terms of an order at this price: the listed one on demand, one's own bid (and its fee) for spot."""
     return Terms(
-        rate=hourly_rate(usd_per_day),
+        rate=hourly_rate(usd_per_day, fee),
         unit_ms=BILLING_UNIT_MS,
         minimum_ms=BILLING_UNIT_MS,
         creation_fee=CREATION_FEE,
         creation_fee_after_ms=CREATION_FEE_AFTER_MS,
     )
+
+
+def bid_above(price: Decimal) -> Decimal:
+    """What we would bid where this is the least, in the same currency: two hundredths more, in four digits, rounded up.
+
+    Floors are recomputed about every ten minutes with the prices of coins (section 6): a bid right at the floor would
+    be refused, or lose its machine, by the smallest move. Of equal bids the older one wins.
+    """
+    wanted = price * BID_HEADROOM
+    step = Decimal(1).scaleb(wanted.adjusted() - 3)
+    return (wanted / step).to_integral_value(ROUND_CEILING) * step
 
 
 def billed_micros(spend_usd: Decimal, fee: Fraction, creation_fee_usd: Decimal) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 
 from gpuscale_tui.model.money import MICROS
+from gpuscale_tui.model.offers import Market as Renting
 from gpuscale_tui.model.offers import Need, Rental, Survey
 from gpuscale_tui.providers.base import (
     Balance,
@@ -23,6 +24,8 @@ from gpuscale_tui.providers.base import (
 )
 from gpuscale_tui.providers.clore import coerce, orders
 from gpuscale_tui.providers.clore.api import CloreApi, NoReply, NotSent
+from gpuscale_tui.providers.clore.limiter import Priority
+from gpuscale_tui.providers.clore.orders import Quote
 from gpuscale_tui.providers.clore.parse import (
     USD,
     Market,
@@ -34,9 +37,10 @@ from gpuscale_tui.providers.clore.parse import (
     parse_order,
     parse_server,
 )
-from gpuscale_tui.providers.clore.pricing import BILLING_UNIT_MS
+from gpuscale_tui.providers.clore.pricing import BILLING_UNIT_MS, bid_above
 from gpuscale_tui.providers.clore.reply import APPLICATION, demand
-from gpuscale_tui.providers.clore.survey import survey, usd_per_day
+from gpuscale_tui.providers.clore.spot import Auctions, Waiting
+from gpuscale_tui.providers.clore.survey import Terms, candidates, survey, usd_per_day
 
 LISTING_LAG_MS = 60_000
 """A new order shows within seconds as a rule; 45 to 60 s are to be allowed (Clore API reference, section 4.1)."""
@@ -45,6 +49,15 @@ COMPLETED_EVERY_SEC = 300.0
 LOOKS_FOR_AN_ENDED_ORDER = 5
 REMEMBERED_MS = 7 * 86_400_000
 """Orders that ended longer ago are nobody's business any more; an account may have thousands of them."""
+
+AUCTIONS_A_LOOK = 4
+"""Servers whose bids are asked for while offers are made: each costs a call, of which there is one a second."""
+CHEAPEST_KNOWN = 3
+"""How many of the cheapest spot candidates are to be bids that should win, not just floors."""
+BIDS_BEFORE_ORDER_SEC = 15.0
+"""How old what is known of a server's bids may be when an order is placed, and how long asking again may take."""
+BIDS_WHILE_WAITING_SEC = 10.0
+AUCTIONS_A_LISTING = 3
 
 MARKET_ERROR_SEC = 5.0
 ROWS_AT_ONCE = 100
@@ -59,27 +72,37 @@ def wall_clock_ms() -> int:
 
 
 class CloreProvider:
-    """Rents on Clore.ai, on demand. The market is kept for `cache_sec`; `now` is UTC milliseconds."""
+    """Rents on Clore.ai. The market is kept for `cache_sec`; `now` is UTC milliseconds.
+
+    `markets` are the ways of renting that are offered where a need names none.
+    """
 
     def __init__(
         self,
         api: CloreApi,
         *,
         currency: str = "USD-Blockchain",
+        markets: frozenset[Renting] = frozenset({Renting.ON_DEMAND}),
         cache_sec: float = 60.0,
         listing_lag_ms: int = LISTING_LAG_MS,
         now: Callable[[], int] = wall_clock_ms,
     ) -> None:
         self._api = api
         self._currency = currency
+        self._markets = markets
         self._now = now
+        self._cache_sec = cache_sec
         self._market = _MarketCache(api, cache_sec)
+        self._auctions = Auctions(api)
+        self._waiting = Waiting(self._auctions)
         self._creating: set[str] = set()
+        self._held: frozenset[int] = frozenset()
+        self._bidding: dict[int, float] = {}
         self._completed = _CompletedOrders(api)
         self.facts = ProviderFacts(
             name="clore",
             elastic=True,
-            has_spot=False,
+            has_spot=True,
             billing_unit_ms=BILLING_UNIT_MS,
             listing_lag_ms=listing_lag_ms,
             boots=True,
@@ -87,14 +110,41 @@ class CloreProvider:
         )
 
     async def offers(self, need: Need) -> Survey:
-        """See `Provider.offers`."""
+        """See `Provider.offers`. For spot the bids on the few cheapest servers are asked for."""
         if need.provider not in {None, self.facts.name}:
             return Survey()
         market = await self._market.get()
-        return survey(market, need, self._currency, self._market.taken)
+        terms = self._terms()
+        if Renting.SPOT in terms.wanted(need):
+            await self._look_at_bids(market, need, terms)
+        return survey(market, need, terms)
+
+    def _terms(self) -> Terms:
+        now = asyncio.get_running_loop().time()
+        self._bidding = {server: until for server, until in self._bidding.items() if until > now}
+        return Terms(
+            currency=self._currency,
+            taken=self._market.taken | self._held | self._bidding.keys(),
+            markets=self._markets,
+            auction=lambda server: self._auctions.known(server, self._bids_age()),
+            usd_per_coin=self._usd_per_coin(self._currency),
+        )
+
+    def _bids_age(self) -> float:
+        return max(self._cache_sec, BIDS_WHILE_WAITING_SEC)
+
+    async def _look_at_bids(self, market: Market, need: Need, terms: Terms) -> None:
+        """Ask for the bids on the cheapest servers until the cheapest are known, which asking may make dearer."""
+        age = self._bids_age()
+        for _ in range(AUCTIONS_A_LOOK):
+            cheapest = candidates(market, need, terms)[:CHEAPEST_KNOWN]
+            unknown = next((server for server in cheapest if not self._auctions.is_fresh(server, age)), None)
+            if unknown is None:
+                return
+            await self._auctions.look(unknown, age)
 
     async def rent(self, request: RentRequest) -> RentOutcome:
-        """See `Provider.rent`: at most one HTTP request, never repeated."""
+        """See `Provider.rent`: at most one create, never repeated; for spot a look at the bids before it."""
         quote = orders.read_quote(request.offer.quote)
         reason = orders.unfit(request, quote)
         if reason is not None or quote is None:
@@ -105,27 +155,55 @@ class CloreProvider:
         self._creating.add(server_id)
         self._market.taken.add(int(server_id))
         try:
-            outcome = await self._create(orders.create_body(request, quote))
+            outcome = await self._outbid(int(server_id), quote) or await self._create(request, quote)
         finally:
             self._creating.discard(server_id)
         if isinstance(outcome, RentRefused) and not outcome.pause_server:
             self._market.taken.discard(int(server_id))
+        elif not isinstance(outcome, RentRefused):
+            self._bidding[int(server_id)] = asyncio.get_running_loop().time() + self.facts.listing_lag_ms / 1000
         return outcome
 
-    async def _create(self, body: Mapping[str, object]) -> RentOutcome:
+    async def _outbid(self, server_id: int, quote: Quote) -> RentRefused | None:
+        """The refusal of a bid that would not win any more. A look that fails decides nothing."""
+        if quote.market is not Renting.SPOT:
+            return None
         try:
-            return orders.judge(await self._api.create_order(body))
+            async with asyncio.timeout(BIDS_BEFORE_ORDER_SEC):
+                auction = await self._auctions.look(server_id, BIDS_BEFORE_ORDER_SEC, Priority.CREATE)
+        except TimeoutError:
+            return None
+        least = None if auction is None else auction.least(quote.currency)
+        if least is None or bid_above(least) <= quote.price:
+            return None
+        return RentRefused(f"others bid {least} {quote.currency} a day for this server now", moved=True)
+
+    async def _create(self, request: RentRequest, quote: Quote) -> RentOutcome:
+        try:
+            reply = await self._api.create_order(orders.create_body(request, quote))
         except NotSent as error:
             return RentRefused(str(error))
         except NoReply as error:
             return Unknown(str(error))
+        floor = orders.told_floor(reply)
+        if floor is not None:
+            self._auctions.told_floor(int(request.offer.server_id), quote.currency, floor)
+        return orders.judge(reply)
 
     async def rentals(self) -> tuple[Rental, ...]:
         """See `Provider.rentals`. The list of live orders is the authority; ended ones are extra knowledge."""
         live = _every_order(order_rows(await self._api.my_orders()))
         now = self._now()
+        self._held = frozenset(order.server for order in live if order.server is not None)
+        waiting = await self._waiting.among(live, BIDS_WHILE_WAITING_SEC, AUCTIONS_A_LISTING)
         ended = await self._completed.besides(live, now)
-        return tuple(orders.rental_of(order, now, self._usd_per_coin(order.currency)) for order in (*live, *ended))
+        return (
+            *(self._rental(order, now, waiting=order.id in waiting) for order in live),
+            *(self._rental(order, seen_at) for order, seen_at in ended),
+        )
+
+    def _rental(self, order: Order, seen_at: int, *, waiting: bool = False) -> Rental:
+        return orders.rental_of(order, seen_at, self._usd_per_coin(order.currency), waiting=waiting)
 
     def recognises(self, claim: Claim, rental: Rental) -> bool:
         """See `Provider.recognises`."""
@@ -249,12 +327,16 @@ class _CompletedOrders:
     def __init__(self, api: CloreApi) -> None:
         self._api = api
         self._orders: dict[int, Order] = {}
+        self._seen_at: dict[int, int] = {}
         self._were_live: frozenset[int] = frozenset()
         self._looks_left: dict[int, int] = {}
         self._due = _NEVER
 
-    async def besides(self, live: Sequence[Order], now_ms: int) -> list[Order]:
-        """The lately ended orders that are not among the live ones. Never fails: this is extra knowledge."""
+    async def besides(self, live: Sequence[Order], now_ms: int) -> list[tuple[Order, int]]:
+        """The lately ended orders that are not among the live ones, and when (UTC ms) each was first seen as ended.
+
+        Never fails: this is extra knowledge.
+        """
         ids = frozenset(order.id for order in live)
         clock = asyncio.get_running_loop().time
         self._looks_left |= dict.fromkeys(self._were_live - ids, LOOKS_FOR_AN_ENDED_ORDER)
@@ -262,7 +344,7 @@ class _CompletedOrders:
         if self._looks_left or clock() >= self._due:
             self._due = clock() + COMPLETED_EVERY_SEC
             await self._refresh(now_ms)
-        return [order for order_id, order in self._orders.items() if order_id not in ids]
+        return [(order, self._seen_at[number]) for number, order in self._orders.items() if number not in ids]
 
     async def _refresh(self, now_ms: int) -> None:
         try:
@@ -274,5 +356,6 @@ class _CompletedOrders:
             found = [parse_order(row) for row in rows]
             ended = [order for order in found if order is not None and order.expired]
             self._orders = {order.id: order for order in ended if orders.ended_about(order) > now_ms - REMEMBERED_MS}
+            self._seen_at = {number: self._seen_at.get(number, now_ms) for number in self._orders}
         left = {order_id: looks - 1 for order_id, looks in self._looks_left.items() if order_id not in self._orders}
         self._looks_left = {order_id: looks for order_id, looks in left.items() if looks > 0}

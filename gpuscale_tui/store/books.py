@@ -6,11 +6,13 @@ import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from gpuscale_tui.model.budget import DAY_MS, day_start, month_start
 from gpuscale_tui.model.jobs import job_label, worker_label
 from gpuscale_tui.model.money import split
 from gpuscale_tui.store.views import CostKey, CostRow, Costs
 
-DAY_MS = 86_400_000
+__all__ = ["DAY_MS", "NO_JOB", "NO_VALUE", "charged", "costs", "day_start", "month_start"]
+
 NO_JOB = "(no job)"
 NO_VALUE = "(none)"
 
@@ -42,17 +44,6 @@ def charged(connection: sqlite3.Connection, since: int | None) -> int:
     """Micro-dollars that were charged since then (UTC ms), over all workers."""
     row = connection.execute("SELECT coalesce(sum(amount), 0) FROM ledger WHERE at >= ?", (since or 0,)).fetchone()
     return int(row[0])
-
-
-def day_start(now: int) -> int:
-    """Midnight UTC of the day of `now`."""
-    return now - now % DAY_MS
-
-
-def month_start(now: int) -> int:
-    """Midnight UTC of the first day of the month of `now`."""
-    first = datetime.fromtimestamp(now / 1000, UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    return int(first.timestamp() * 1000)
 
 
 def costs(connection: sqlite3.Connection, by: CostKey, since: int | None = None) -> Costs:

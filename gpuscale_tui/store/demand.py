@@ -6,6 +6,7 @@ import sqlite3
 from dataclasses import dataclass
 
 from gpuscale_tui.model.offers import Market, Need
+from gpuscale_tui.store import budgets
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +50,11 @@ def _need(row: sqlite3.Row) -> Need:
 
 
 def waiting(connection: sqlite3.Connection) -> list[Waiting]:
-    """Every pending job."""
+    """Every pending job but those that a used-up limit of money holds back: they are no demand."""
     by_key = needs(connection)
     found = connection.execute(
         "SELECT id, group_key, priority, submitted_at, not_before FROM jobs WHERE state = 'pending'"
+        f" AND {budgets.unheld(connection)}"
     )
     return [
         Waiting(row["id"], by_key[row["group_key"]], row["priority"], row["submitted_at"], row["not_before"])
@@ -63,10 +65,11 @@ def waiting(connection: sqlite3.Connection) -> list[Waiting]:
 def heads(connection: sqlite3.Connection, count: int, now: int) -> list[Waiting]:
     """The first `count` jobs of each group that may run now, which is all that `count` free machines can take."""
     heads: list[Waiting] = []
+    unheld = budgets.unheld(connection)
     for key, need in needs(connection).items():
         found = connection.execute(
             "SELECT id, priority, submitted_at, not_before FROM jobs WHERE state = 'pending' AND group_key = ?"
-            " AND cancel_requested_at IS NULL AND (not_before IS NULL OR not_before <= ?)"
+            f" AND cancel_requested_at IS NULL AND (not_before IS NULL OR not_before <= ?) AND {unheld}"
             " ORDER BY priority, id LIMIT ?",
             (key, now, count),
         )

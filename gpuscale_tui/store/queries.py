@@ -10,10 +10,11 @@ import json
 import sqlite3
 from collections.abc import Sequence
 
+from gpuscale_tui.model.budget import day_start, month_start
 from gpuscale_tui.model.jobs import Attempt
 from gpuscale_tui.model.states import JobState, WorkerState
-from gpuscale_tui.store import rows, why
-from gpuscale_tui.store.books import charged, costs, day_start, month_start
+from gpuscale_tui.store import budgets, rows, why
+from gpuscale_tui.store.books import costs
 from gpuscale_tui.store.events import Event
 from gpuscale_tui.store.views import EngineView, JobFilter, JobRow, JobSort, Spend, Status, WorkerRow
 from gpuscale_tui.store.why import why_job, why_worker
@@ -264,7 +265,7 @@ def _spend(connection: sqlite3.Connection, cap: int, now: int) -> Spend:
         "SELECT coalesce(sum(rate) FILTER (WHERE state <> 'ordering'), 0) AS used,"
         f" coalesce(sum(rate) FILTER (WHERE state = 'ordering'), 0) AS reserved FROM workers WHERE {LIVE}"
     ).fetchone()
-    today, month = charged(connection, day_start(now)), charged(connection, month_start(now))
+    today, month = (budgets.spent(connection, "all", "", since) for since in (day_start(now), month_start(now)))
     return Spend(used=row["used"], reserved=row["reserved"], cap=cap, today=today, month=month)
 
 

@@ -5,9 +5,12 @@ A worker's cost is split over its spans in proportion to their time, without rem
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Mapping
 
-from gpuscale_tui.model.money import split
+from gpuscale_tui.model.budget import day_start
+from gpuscale_tui.model.money import Terms, split
 
 
 def begin(
@@ -75,6 +78,28 @@ def book(connection: sqlite3.Connection, worker_id: int, total: int, now: int, *
             "INSERT INTO ledger (at, worker_id, amount) VALUES (?, ?, ?)", (now, worker_id, total - row["cost"])
         )
     _split_over_spans(connection, worker_id, total, now)
+    if billed:
+        _compare(connection, worker_id, total)
+
+
+def _compare(connection: sqlite3.Connection, worker_id: int, total: int) -> None:
+    """Note what the provider's last word should have been by our own reckoning.
+
+    When exactly the machine went is not known: between our first asking it back (or the last that was heard of it) and
+    the provider's word that it is gone. A bill within that is what we reckoned.
+    """
+    worker = connection.execute(
+        "SELECT terms, held_from, ended_at, coalesce(asked_back_at, contact_at, held_from) AS last_sign FROM workers"
+        " WHERE id = ? AND ended_at IS NOT NULL AND held_from IS NOT NULL",
+        (worker_id,),
+    ).fetchone()
+    if worker is None:
+        return
+    terms = Terms(**json.loads(worker["terms"]))
+    least, most = (terms.charge(at - worker["held_from"]) for at in (worker["last_sign"], worker["ended_at"]))
+    connection.execute(
+        "UPDATE workers SET reckoned = ? WHERE id = ?", (min(max(total, min(least, most)), most), worker_id)
+    )
 
 
 def _split_over_spans(connection: sqlite3.Connection, worker_id: int, total: int, now: int) -> None:
@@ -93,7 +118,23 @@ def _split_over_spans(connection: sqlite3.Connection, worker_id: int, total: int
     shares = split(total, [span["held"] for span in spans])
     changed = [(share, span) for share, span in zip(shares, spans, strict=True) if share != span["cost"]]
     connection.executemany("UPDATE spans SET cost = ? WHERE id = ?", [(share, span["id"]) for share, span in changed])
+    grown: dict[int, int] = {}
+    for share, span in changed:
+        if span["job_id"] is not None:
+            grown[span["job_id"]] = grown.get(span["job_id"], 0) + share - span["cost"]
+    _sum_up(connection, grown, now)
     connection.executemany(
         "UPDATE jobs SET cost = (SELECT coalesce(sum(cost), 0) FROM spans WHERE job_id = jobs.id) WHERE id = ?",
-        [(job_id,) for job_id in sorted({span["job_id"] for _, span in changed if span["job_id"] is not None})],
+        [(job_id,) for job_id in sorted(grown)],
     )
+
+
+def _sum_up(connection: sqlite3.Connection, grown: Mapping[int, int], now: int) -> None:
+    """Add what jobs have come to cost more (by id) to the day's sums of their projects and users."""
+    for scope in ("project", "user"):
+        connection.execute(
+            f"INSERT INTO spent SELECT '{scope}', j.{scope}, ?, sum(g.value) FROM json_each(?) g"
+            f" JOIN jobs j ON j.id = CAST(g.key AS INTEGER) WHERE j.{scope} IS NOT NULL GROUP BY 2 HAVING sum(g.value)"
+            " ON CONFLICT DO UPDATE SET amount = amount + excluded.amount",
+            (day_start(now), json.dumps(grown)),
+        )

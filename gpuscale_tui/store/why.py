@@ -6,6 +6,7 @@ import sqlite3
 from datetime import UTC, datetime
 
 from gpuscale_tui.model.jobs import job_label, worker_label
+from gpuscale_tui.store import budgets
 
 NO_ENGINE = "the engine is not running: start it with `gpuscale`, or without a screen with `gpuscale --autopilot`"
 NOT_LOOKED_AT = "submitted; the engine has not looked at it yet"
@@ -13,7 +14,7 @@ NOT_LOOKED_AT = "submitted; the engine has not looked at it yet"
 JOB_COLUMNS = (
     "j.id, j.state, j.attempt, j.faults, j.not_before, j.cancel_requested_at, j.worker_id, j.exit_code, j.cause,"
     " j.error, j.finished_at, a.state AS stage, a.assigned_at, a.started_at AS stage_started_at,"
-    " g.reason AS group_reason"
+    f" g.reason AS group_reason, CASE WHEN j.state = 'pending' THEN {budgets.OF_JOB} END AS held_by_budget"
 )
 """What `of_job` reads, from `jobs j` and `JOB_JOINS`."""
 JOB_JOINS = (
@@ -72,6 +73,8 @@ def _pending(row: sqlite3.Row, clock: int | None) -> str:
         return "it is being cancelled"
     if clock is None:
         return NO_ENGINE
+    if row["held_by_budget"] is not None:
+        return str(row["held_by_budget"])
     if row["not_before"] is not None and row["not_before"] > clock:
         fault = _CAUSES.get(row["cause"] or "", "a fault")
         times = "once" if row["faults"] == 1 else f"{row['faults']} times"

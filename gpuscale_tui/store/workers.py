@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from gpuscale_tui.model.budget import Budget
 from gpuscale_tui.model.machines import Endpoint
 from gpuscale_tui.model.money import format_usd
 from gpuscale_tui.model.offers import Need, Offer
@@ -20,21 +21,21 @@ from gpuscale_tui.model.states import (
     check_transition,
 )
 from gpuscale_tui.model.workers import Worker
-from gpuscale_tui.store import events, rows, spans
+from gpuscale_tui.store import budgets, events, rows, spans
 
 LIVE = "state NOT IN ('released', 'lost')"
 
 
 @dataclass(frozen=True, slots=True)
 class CapReached:
-    """An intent that was not written: the cap or the number of machines would have been exceeded."""
+    """An intent that was not written: the cap, a budget or the number of machines would have been exceeded."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What is about to be rented, why, and under which limits (micro-dollars per hour, number of machines)."""
+    """What is about to be rented, why, and under which limits: micro-dollars per hour, number of machines, and sums."""
 
     token: str
     offer: Offer
@@ -44,6 +45,7 @@ class Intent:
     cap: int
     max_workers: int
     purpose: Purpose = Purpose.QUEUE
+    budget: Budget = field(default_factory=Budget)
 
 
 def get(connection: sqlite3.Connection, worker_id: int) -> Worker | None:
@@ -88,6 +90,9 @@ def write_intent(connection: sqlite3.Connection, intent: Intent, *, now: int, ep
     if count >= intent.max_workers:
         return CapReached(f"{count} machines are rented, max_workers is {intent.max_workers}")
     offer = intent.offer
+    refusal = budgets.refusal(connection, intent.budget, offer.terms, now=now)
+    if refusal is not None:
+        return CapReached(refusal)
     worker_id = connection.execute(
         "INSERT INTO workers (provider, state, token, server_id, owner, gpu_type, gpu_count, image, market, rate,"
         " terms, quote, group_key, purpose, outcome, known_orders, created_at, reason, why)"
@@ -198,7 +203,8 @@ def became_ready(connection: sqlite3.Connection, worker_id: int, host_key: str, 
         raise IllegalTransition(f"worker {worker_id} is {state}: only one that boots becomes ready")
     _move(connection, worker_id, WorkerState.IDLE, now=now, epoch=epoch, detail="ready")
     connection.execute(
-        "UPDATE workers SET host_key = ?, idle_since = ?, contact_at = ?, ready_at = ?, why = 'ready for work' WHERE id = ?",
+        "UPDATE workers SET host_key = ?, idle_since = ?, contact_at = ?, ready_at = ?, why = 'ready for work'"
+        " WHERE id = ?",
         (host_key, now, now, now, worker_id),
     )
     spans.begin(connection, worker_id, "idle", now)
@@ -243,7 +249,9 @@ def release_asked(
 ) -> None:
     """Note one call to give the worker back and when to ask again unless it is confirmed gone by then."""
     connection.execute(
-        "UPDATE workers SET release_asked = release_asked + 1, release_next_at = ? WHERE id = ?", (next_at, worker_id)
+        "UPDATE workers SET release_asked = release_asked + 1, release_next_at = ?,"
+        " asked_back_at = coalesce(asked_back_at, ?) WHERE id = ?",
+        (next_at, now, worker_id),
     )
     events.append(connection, now, "worker", detail, epoch=epoch, worker_id=worker_id)
 

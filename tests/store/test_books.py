@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from gpuscale_tui.model.jobs import Attempt
 from gpuscale_tui.model.states import AttemptState, Cause, JobState, WorkerState
-from gpuscale_tui.store import books, jobs, queries, spans, workers
+from gpuscale_tui.store import books, budgets, jobs, queries, spans, workers
 from gpuscale_tui.store.views import CostKey
 from tests.store.support import DOLLAR, HOUR, T0, Bench, spec
 
@@ -132,6 +132,18 @@ class History(RuleBasedStateMachine):
             "SELECT id FROM jobs j WHERE cost <> (SELECT coalesce(sum(cost), 0) FROM spans WHERE job_id = j.id)"
         ).fetchall()
         assert [tuple(row) for row in wrong] == []
+
+    @invariant()
+    def the_sums_by_day_are_those_of_ledger_and_jobs(self) -> None:
+        for day in {self.bench.now - self.bench.now % DAY, 0}:
+            booked = self.bench.value("SELECT coalesce(sum(amount), 0) FROM ledger WHERE at >= ?", day)
+            assert self.bench.read(budgets.spent, "all", "", day) == booked
+        for scope in ("project", "user"):
+            wrong = self.bench.db.connection.execute(
+                f"SELECT {scope}, sum(cost) AS cost FROM jobs WHERE {scope} IS NOT NULL GROUP BY 1 HAVING sum(cost) <>"
+                f" (SELECT coalesce(sum(amount), 0) FROM spent WHERE scope = '{scope}' AND name = jobs.{scope})"
+            ).fetchall()
+            assert [tuple(row) for row in wrong] == []
 
     @invariant()
     def a_machine_does_one_thing_at_a_time(self) -> None:

@@ -219,19 +219,25 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE workers ADD COLUMN ready_at INTEGER;   -- when it was first usable over SSH
     ALTER TABLE workers ADD COLUMN expires_at INTEGER; -- when its rental ends by itself, where it does
 
-    CREATE TABLE notices (                         -- messages to the outside, sent or waiting
+    CREATE TABLE notices (                         -- messages to the outside, in the order in which they are sent
         id        INTEGER PRIMARY KEY,
         at        INTEGER NOT NULL,
         kind      TEXT NOT NULL,
         key       TEXT UNIQUE,                     -- what may be said once only; NULL: each time
         text      TEXT NOT NULL,
         job_id    INTEGER,
-        worker_id INTEGER,
-        sent_at   INTEGER,
-        tries     INTEGER NOT NULL DEFAULT 0,
-        error     TEXT
+        worker_id INTEGER
     ) STRICT;
-    CREATE INDEX notices_waiting ON notices (id) WHERE sent_at IS NULL;
+    CREATE TABLE notice_targets (                  -- how far each address that notices go to has been told
+        target        TEXT PRIMARY KEY,            -- a digest of the address, which is a secret itself
+        label         TEXT NOT NULL,
+        upto          INTEGER NOT NULL,            -- id of the last notice that was sent there, or given up
+        sent_at       INTEGER,                     -- when it last took one
+        failures      INTEGER NOT NULL DEFAULT 0,  -- in a row
+        failing_since INTEGER,
+        next_at       INTEGER NOT NULL DEFAULT 0,  -- not before this
+        error         TEXT
+    ) STRICT, WITHOUT ROWID;
 
     CREATE TABLE spent (                           -- the ledger and the jobs' spans, summed by day as they grow
         scope  TEXT NOT NULL CHECK (scope IN ('all', 'project', 'user')),

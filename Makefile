@@ -3,7 +3,7 @@ PY ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench screenshots clean
+.PHONY: help demo test check format bench screenshots clean crash
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -48,6 +48,10 @@ bench: $(VENV)/.bench  ## measure the numbers that the design promises, beside p
 
 screenshots: $(VENV)/.dev  ## make the pictures of the README from the running program
 	$(RUN)/python scripts/screenshots.py
+
+N ?= 200
+crash: $(VENV)/.dev  ## kill the real program N=200 times and check jobs, logs, orders and bill; SEED=n repeats a run
+	$(RUN)/python -m tests.crash.campaign --kills $(N) $(if $(SEED),--seed $(SEED))
 
 clean:  ## remove what was built
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -91,6 +91,20 @@ _MACHINES = (
         count=1,
         keys=("min_seconds", "age", "server"),
     ),
+    _seconds(
+        "outbid_after",
+        "Somebody bids more than a spot order VALUE seconds after its machine came up: it loses the machine without"
+        " notice, stays listed and waits; with `gone=1` it is ended instead. Once, unless `count` says more.",
+        count=1,
+        keys=("gone", "server"),
+    ),
+    _seconds("short_rental", "A new order may be kept for VALUE seconds only, and ends by itself then.", keys=_SERVER),
+    _factor(
+        "floors_move",
+        "Every `every` seconds (600) the floor of each spot auction moves at random by up to VALUE of itself, up or"
+        " down; who bids less than the floor waits.",
+        keys=("every", "server"),
+    ),
     _factor(
         "price_move",
         "All prices (or those of `server`) are multiplied by VALUE, once, or again each `every` seconds.",

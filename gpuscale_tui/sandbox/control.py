@@ -10,7 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from gpuscale_tui.sandbox.billing import micro
 from gpuscale_tui.sandbox.faults import FaultError
+from gpuscale_tui.sandbox.fleet import Server
 from gpuscale_tui.sandbox.history import History
 from gpuscale_tui.sandbox.http import Request, Response, json_response
 from gpuscale_tui.sandbox.orders import Order, OrderBook
@@ -44,6 +46,10 @@ class Control:
             ("POST", "/sandbox/faults"): self._set_faults,
             ("POST", "/sandbox/evict"): self._evict,
             ("POST", "/sandbox/price"): self._price,
+            ("POST", "/sandbox/bid"): self._bid,
+            ("POST", "/sandbox/floor"): self._floor,
+            ("POST", "/sandbox/take"): self._take,
+            ("POST", "/sandbox/balance"): self._balance,
         }
         route = routes.get((request.method, request.path))
         if route is None:
@@ -71,6 +77,7 @@ class Control:
                 "gpu": server.gpu_text,
                 "price_per_day_micro": server.price,
                 "spot_floor_micro": server.spot_floor,
+                "other_bid_micro": server.foreign_bid,
                 "rented": server.taken or server.id in rented,
                 "note": server.note,
             }
@@ -110,15 +117,68 @@ class Control:
     def _price(self, request: Request) -> Reply:
         """`{"server": ID, "factor": F}`; without a server all prices move."""
         body = _object(request)
-        factor, server = body.get("factor"), body.get("server")
-        if isinstance(factor, bool) or not isinstance(factor, int | float) or factor <= 0:
+        factor, server = _number(body, "factor"), body.get("server")
+        if factor == 0:
             raise ControlError('"factor" must be a number above 0')
-        try:
-            self.book.market.move_prices(float(factor), server)
-        except KeyError:
-            raise ControlError(f"no server {server!r}") from None
+        self._wanted(body)
+        self.book.move_prices(factor, server)
         self.history.add("price", server=server, factor=factor)
         return self._servers(request)
+
+    def _bid(self, request: Request) -> Reply:
+        """`{"server": ID, "factor": F}`: somebody bids F times the highest bid there, or the floor; 0 withdraws it."""
+        body = _object(request)
+        factor = _number(body, "factor")
+        for server in self._wanted(body):
+            ours = [order.price for order in self.book.live(server.id) if order.spot]
+            server.foreign_bid = round(max([server.spot_floor, *ours]) * factor)
+            self.book.settle(server)
+        self.history.add("bid", server=body.get("server"), factor=factor)
+        return self._servers(request)
+
+    def _floor(self, request: Request) -> Reply:
+        """`{"server": ID, "factor": F}`: the floor of its auction moves; without a server all floors do."""
+        body = _object(request)
+        factor = _number(body, "factor")
+        for server in self._wanted(body):
+            self.book.set_floor(server, server.spot_floor * factor)
+        self.history.add("floors", server=body.get("server"), factor=factor)
+        return self._servers(request)
+
+    def _take(self, request: Request) -> Reply:
+        """`{"server": ID, "taken": true|false}`: somebody rents it on demand, from under any bid, or gives it back."""
+        body = _object(request)
+        taken = body.get("taken", True)
+        if not isinstance(taken, bool) or "server" not in body:
+            raise ControlError('"server" is an id, "taken" true or false')
+        for server in self._wanted(body):
+            if server.id in self.book.rented():
+                raise ControlError(f"server {server.id} is rented on demand by you")
+            server.taken = taken
+            self.book.settle(server)
+        self.history.add("taken" if taken else "freed", server=body["server"])
+        return self._servers(request)
+
+    def _balance(self, request: Request) -> Reply:
+        """`{"usd": X}`: make this what is left on the account."""
+        self.book.set_balance(micro(_number(_object(request), "usd")))
+        return {"balance_micro": self.book.balance()}
+
+    def _wanted(self, body: dict[str, Any]) -> list[Server]:
+        """The server that is named, or all."""
+        servers = self.book.market.servers
+        if body.get("server") is None:
+            return list(servers.values())
+        if body["server"] not in servers:
+            raise ControlError(f"no server {body['server']!r}")
+        return [servers[body["server"]]]
+
+
+def _number(body: dict[str, Any], key: str) -> float:
+    value = body.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
+        raise ControlError(f'"{key}" must be a number, 0 or more')
+    return float(value)
 
 
 def _object(request: Request) -> dict[str, Any]:

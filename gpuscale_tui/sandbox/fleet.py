@@ -102,28 +102,29 @@ class Server:
     def set_price(self, dollars_a_day: float) -> None:
         """A price of its own, with the spot floor in the usual distance."""
         self.price = micro(dollars_a_day)
-        self.spot_floor = _to_cent(self.price * 0.6)
+        self.spot_floor = to_cent(self.price * 0.6)
 
     def move_price(self, factor: float) -> None:
         """Multiply both prices, to the cent; a machine that is not offered stays so."""
-        self.price = _to_cent(self.price * factor)
-        self.spot_floor = _to_cent(self.spot_floor * factor)
+        self.price = to_cent(self.price * factor)
+        self.spot_floor = to_cent(self.spot_floor * factor)
 
 
-def _to_cent(amount: float) -> int:
+def to_cent(amount: float) -> int:
+    """An amount in micro-dollars, rounded to the cent."""
     return round(amount / CENT) * CENT
 
 
 def _server(rng: random.Random, number: int, gpu: Gpu, cards: int) -> Server:
     per_hour = rng.uniform(gpu.low, gpu.high) * cards * (0.97 if cards > 1 else 1.0)
-    price = _to_cent(micro(per_hour * 24))
+    price = to_cent(micro(per_hour * 24))
     return Server(
         id=number,
         owner=rng.randrange(1000, 6000),
         gpu=gpu,
         cards=cards,
         price=price,
-        spot_floor=_to_cent(price * rng.uniform(0.5, 0.7)),
+        spot_floor=to_cent(price * rng.uniform(0.5, 0.7)),
         hardware=HARDWARE[rng.randrange(len(HARDWARE))],
         ram=round(rng.choice((31.3, 62.7, 125.8, 251.6)) * max(1, cards // 2), 4),
         net=(round(rng.uniform(90, 900), 1), round(rng.uniform(200, 950), 1)),
@@ -170,7 +171,7 @@ def _traps(rng: random.Random, numbers: list[int]) -> list[Server]:
     gone = trap("4090", "listed but offline")
     gone.offline = True
     held = trap("4090", "held by somebody's spot bid although rented is false")
-    held.foreign_bid = _to_cent(held.spot_floor * 1.25)
+    held.foreign_bid = to_cent(held.spot_floor * 1.25)
     return [
         laptop, laptop5090, near, mixed, bare, unlabelled, coins, free, rented, short, flaky, refusing, gone, held,
     ]  # fmt: skip

@@ -17,12 +17,13 @@ from typing import Any
 from gpuscale_tui.sandbox.billing import Bill, bill, micro
 from gpuscale_tui.sandbox.clock import Clock
 from gpuscale_tui.sandbox.faults import FaultBoard
-from gpuscale_tui.sandbox.fleet import Server
+from gpuscale_tui.sandbox.fleet import Server, to_cent
 from gpuscale_tui.sandbox.history import History
 from gpuscale_tui.sandbox.machines import Machine, MachineSpec
 from gpuscale_tui.sandbox.market import DOLLARS, Market, in_currency, to_micro
 from gpuscale_tui.sandbox.options import Options
 
+HOUR_MS = 3_600_000
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
 
@@ -53,7 +54,7 @@ class Wish:
 @dataclass(slots=True)
 class Order:
     """One order. `price` is micro-dollars a day; times are UTC milliseconds; `since` is None while it is not billed,
-    `up` while no machine is up; `came_up` stays."""
+    `up` while no machine is up; `came_up` stays. It ends by itself `longest` milliseconds after it was created."""
 
     id: int
     wish: Wish
@@ -62,6 +63,7 @@ class Order:
     created: int
     visible: int
     machine: Machine
+    longest: int = 0
     since: int | None = None
     stretches: list[tuple[int, int]] = field(default_factory=list)
     up: int | None = None
@@ -119,6 +121,7 @@ class OrderBook:
     rng: random.Random
     orders: dict[int, Order] = field(default_factory=dict)
     next_id: int = 2_104_417
+    deposits: int = 0
     closing: bool = False
 
     def live(self, server: int | None = None) -> list[Order]:
@@ -132,7 +135,12 @@ class OrderBook:
     def balance(self) -> int:
         """What is left of the dollar balance, in micro-dollars."""
         now = self.clock()
-        return micro(self.options.balance) - sum(order.bill(now).total for order in self.orders.values())
+        spent = sum(order.bill(now).total for order in self.orders.values())
+        return micro(self.options.balance) + self.deposits - spent
+
+    def set_balance(self, left: int) -> None:
+        """Pay in (or take out) as much as makes this the balance, in micro-dollars."""
+        self.deposits += left - self.balance()
 
     def create(self, wish: Wish) -> Order:
         """Make an order. Raises Refused with the marketplace's reply."""
@@ -143,7 +151,9 @@ class OrderBook:
         now = self.clock()
         number, self.next_id = self.next_id, self.next_id + self.rng.randrange(1, 90)
         visible = now + round(self.options.listing_lag * 1000)
-        order = Order(number, wish, server, price, now, visible, self._machine(number, wish, server, 1))
+        short = self.faults.strike("short_rental", server=server.id)
+        longest = round(short.amount * 1000) if short else server.mrl_hours * HOUR_MS
+        order = Order(number, wish, server, price, now, visible, self._machine(number, wish, server, 1), longest)
         self.orders[number] = order
         self.history.add("created", order=number, server=server.id, kind=wish.kind, price_micro=price)
         if not order.spot:
@@ -177,6 +187,11 @@ class OrderBook:
         order.server.taken = True
         self.end(order, reason)
 
+    def outbid(self, order: Order) -> None:
+        """Somebody bids half as much again as a spot order: it loses its machine and waits."""
+        order.server.foreign_bid = max(order.server.foreign_bid, order.price * 3 // 2)
+        self.settle(order.server)
+
     def unplug(self, order: Order, back: float) -> None:
         """The host loses its network, for `back` seconds or (0) for good. Nothing is billed meanwhile."""
         order.close_stretch(self.clock())
@@ -187,16 +202,37 @@ class OrderBook:
             self.spawn(self._outage(order, order.machine, back))
 
     def settle(self, server: Server) -> None:
-        """Give the server to the bid that holds it now, and take it from any other."""
+        """Give the server to the bid that holds it now, and take it from any other.
+
+        What somebody else bids counts like a bid of ours; a bid under the floor waits, also where it held the machine.
+        """
         bids = [order for order in self.live(server.id) if order.spot]
         winner = max(bids, key=lambda order: (order.price, -order.id), default=None)
-        if winner and (server.taken or server.id in self.rented() or server.foreign_bid >= winner.price):
+        others = max(server.foreign_bid, self._floor(server) - 1)
+        if winner and (server.taken or server.id in self.rented() or others >= winner.price):
             winner = None
         for order in bids:
             if order is winner and order.since is None:
                 self._activate(order)
             elif order is not winner and order.since is not None:
                 self._displace(order)
+
+    def set_floor(self, server: Server, amount: float) -> None:
+        """Move the floor of a server's auction (micro-dollars a day)."""
+        server.spot_floor = to_cent(amount)
+        self.settle(server)
+
+    def move_prices(self, factor: float, server_id: int | None = None) -> None:
+        """Multiply prices and floors of one server, or of all. Raises KeyError when there is no such server."""
+        self.market.move_prices(factor, server_id)
+        for server in self.market.servers.values():
+            if server_id in {None, server.id}:
+                self.settle(server)
+
+    @staticmethod
+    def _floor(server: Server) -> int:
+        """The floor in micro-dollars, with room for the rounding of a bid in other coins."""
+        return server.spot_floor - server.spot_floor // 100_000
 
     def set_bid(self, order: Order, amount: float) -> None:
         """Change the bid of a spot order. What ran at the old bid is billed at it."""

@@ -10,7 +10,7 @@ from gpuscale_tui.sandbox.faults import Fault, FaultError, load_file
 from gpuscale_tui.sandbox.orders import Order, OrderBook
 
 TICK_SECONDS = 0.25
-HOUR_MS = 3_600_000
+FLOORS_EVERY_SECONDS = 600
 
 
 @dataclass(slots=True)
@@ -36,9 +36,11 @@ class Ticker:
         self._reload_faults()
         self._expire()
         self._evict_by_time()
+        self._outbid()
         self._unplug()
         self._drop_connections()
         self._move_prices()
+        self._move_floors()
 
     def _reload_faults(self) -> None:
         path, book = self.faults_file, self.book
@@ -58,7 +60,7 @@ class Ticker:
         """Orders end at `ct + mrl`, and all of them when the balance is used up (reference sections 2.4 and 10)."""
         book, now = self.book, self.book.clock()
         for order in book.live():
-            if now >= order.created + order.server.mrl_hours * HOUR_MS:
+            if now >= order.created + order.longest:
                 book.end(order, "expired")
         if book.live() and book.balance() <= 0:
             for order in book.live():
@@ -71,6 +73,16 @@ class Ticker:
             due = fault and order.up is not None and now - order.up >= fault.amount * 1000
             if due and book.faults.strike("evict_after", server=order.server.id):
                 book.evict(order)
+
+    def _outbid(self) -> None:
+        book, now = self.book, self.book.clock()
+        for order in book.live():
+            fault = book.faults.peek("outbid_after", server=order.server.id)
+            due = fault and order.spot and order.up is not None and now - order.up >= fault.amount * 1000
+            if fault and due and book.faults.strike("outbid_after", server=order.server.id):
+                book.outbid(order)
+                if fault.number("gone", 0):
+                    book.end(order, "outbid")
 
     def _unplug(self) -> None:
         book, now = self.book, self.book.clock()
@@ -117,8 +129,23 @@ class Ticker:
         server = int(fault.number("server", 0)) or None
         fault.struck += 1
         if server is None or server in self.book.market.servers:
-            self.book.market.move_prices(fault.amount, server)
+            self.book.move_prices(fault.amount, server)
             self.book.history.add("price", server=server, factor=fault.amount)
+
+    def _move_floors(self) -> None:
+        """The auction's floors follow the prices of coins, about every ten minutes (reference section 6)."""
+        fault, now = self.book.faults.peek("floors_move"), self.book.clock()
+        if fault is None:
+            return
+        every = fault.number("every", FLOORS_EVERY_SECONDS) * 1000
+        if now - max(self._last.get("floors_move", 0), fault.since_ms) < every:
+            return
+        self._last["floors_move"] = now
+        fault.struck += 1
+        for server in self.book.market.servers.values():
+            if fault.number("server", server.id) == server.id:
+                self.book.set_floor(server, server.spot_floor * (1 + self.book.rng.uniform(-1, 1) * fault.amount))
+        self.book.history.add("floors", part=fault.amount)
 
 
 def _version(path: Path) -> tuple[int, int] | None:

@@ -115,9 +115,110 @@ async def test_set_spot_price(renter: Renter) -> None:
 async def test_what_ran_at_the_old_bid_is_billed_at_it(renter: Renter) -> None:
     server = (await renter.servers())[0]
     order = await bid(renter, server, 1.2)
-    renter.clock.forward(119)
+    renter.clock.forward(90)  # in the second minute, with time to spare on both sides
     spent = (await row_of(renter, order["id"]) or {})["spend"]
     new = round(order["price"] * 1.1, 4)
     await renter.post("/set_spot_price", {"order_id": order["id"], "desired_price": new})
     after = (await row_of(renter, order["id"]) or {})["spend"]
     assert after == pytest.approx(spent + new / 1440, abs=2e-6)
+
+
+async def control(renter: Renter, path: str, **body: Any) -> Any:
+    reply = await renter.control.post(path, json=body)
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
+async def state_of(renter: Renter, order: dict[str, Any]) -> str:
+    return next(line["state"] for line in (await renter.bill())["orders"] if line["order"] == order["id"])
+
+
+async def test_somebody_elses_higher_bid_takes_the_machine_and_its_withdrawal_gives_it_back(renter: Renter) -> None:
+    server = (await renter.servers())[0]
+    order = await bid(renter, server, 1.1)
+    await until(lambda: row_of(renter, order["id"], up=True))
+    await control(renter, "/bid", server=server["id"], factor=1.5)
+    assert await state_of(renter, order) == "waiting"
+    market = (await renter.get("/spot_marketplace", market=server["id"]))["market"]
+    assert [(offer["my"], offer["active"]) for offer in market["offers"]] == [(False, True), (True, False)]
+    assert market["offers"][0]["bid"] == pytest.approx(order["price"] * 1.5, abs=1e-3)
+    await control(renter, "/bid", server=server["id"], factor=0)
+    await until(lambda: row_of(renter, order["id"], up=True))
+    assert len(await renter.log("displaced")) == 1
+
+
+async def test_a_floor_that_rises_above_a_running_bid_takes_its_machine(renter: Renter) -> None:
+    server = (await renter.servers())[0]
+    order = await bid(renter, server, 1.02)
+    await until(lambda: row_of(renter, order["id"], up=True))
+    await control(renter, "/floor", server=server["id"], factor=1.01)
+    assert (await row_of(renter, order["id"]) or {})["mon_container"] == 2
+    await control(renter, "/floor", server=server["id"], factor=1.5)
+    waiting = await row_of(renter, order["id"])
+    assert waiting is not None
+    assert waiting["mon_container"] == 0
+    renter.clock.forward(3600)
+    assert (await row_of(renter, order["id"]) or {})["spend"] == waiting["spend"]
+
+
+async def test_an_on_demand_renter_takes_the_machine_from_under_any_bid(renter: Renter) -> None:
+    server = (await renter.servers())[0]
+    order = await bid(renter, server, 9)
+    await until(lambda: row_of(renter, order["id"], up=True))
+    await control(renter, "/take", server=server["id"])
+    assert await state_of(renter, order) == "waiting"
+    assert (await renter.create(server["id"], type="spot", spotprice=99)).json()["error"] == "server-already-rented"
+    await control(renter, "/take", server=server["id"], taken=False)
+    await until(lambda: row_of(renter, order["id"], up=True))
+
+
+async def test_the_bill_of_an_order_that_waited_twice_is_its_stretches(renter: Renter) -> None:
+    server = (await renter.servers())[0]
+    order = await bid(renter, server, 1.1)
+    for _ in range(2):
+        await until(lambda: row_of(renter, order["id"], up=True))
+        renter.clock.forward(90)
+        await control(renter, "/bid", server=server["id"], factor=1.5)
+        renter.clock.forward(600)
+        await control(renter, "/bid", server=server["id"], factor=0)
+    await renter.post("/cancel_order", {"id": order["id"]})
+    (line,) = (await renter.bill())["orders"]
+    a_minute = round(order["price"] * 1_000_000) / 1440
+    assert line["minutes"] == 5, "two begun minutes, twice, and the one in which it came back the last time"
+    assert abs(line["spend_micro"] - 5 * a_minute) < 3
+    assert line["creation_fee_micro"] == 100_000
+    assert line["fee_micro"] == (line["spend_micro"] * 125 + 5000) // 10_000
+
+
+async def test_an_order_ends_with_the_balance(renter: Renter) -> None:
+    server = (await renter.servers())[0]
+    order = await bid(renter, server, 1.1)
+    await until(lambda: row_of(renter, order["id"], up=True))
+    assert await control(renter, "/balance", usd=0.02) == {"balance_micro": 20_000}
+    wallets = {row["name"]: row["balance"] for row in (await renter.get("/wallets"))["wallets"]}
+    assert wallets[DOLLARS] == 0.02
+    refused = await renter.create((await renter.servers())[1]["id"])
+    assert refused.json()["error"] == "not_enough_balance"
+    renter.clock.forward(3600)
+    await until(lambda: renter.completed(order["id"]))
+    assert (await renter.bill())["orders"][0]["reason"] == "balance"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/bid", {"server": 1, "factor": 2}),
+        ("/bid", {"factor": -1}),
+        ("/floor", {"factor": "2"}),
+        ("/take", {}),
+        ("/take", {"server": 1}),
+        ("/balance", {"usd": None}),
+    ],
+)
+async def test_wrong_calls_of_the_auctions_switches(renter: Renter, path: str, body: object) -> None:
+    assert (await renter.control.post(path, json=body)).status_code == 400
+
+
+async def test_what_we_hold_on_demand_is_taken_by_nobody(renter: Renter) -> None:
+    row = await renter.rent()
+    assert (await renter.control.post("/take", json={"server": row["si"]})).status_code == 400

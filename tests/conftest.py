@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 TERMINAL_VARIABLES = ("NO_COLOR", "TEXTUAL_THEME", "TEXTUAL_DIM_FACTOR", "FORCE_COLOR")
 PRODUCT_VARIABLES = ("GPUSCALE_HOME", "GPUSCALE_CONFIG", "GPUSCALE_CLORE_URL", "CLORE_API_KEY")
 
 # The same examples in every run, so that a change is what makes a test fail. GPUSCALE_FUZZ=1 looks for new ones.
-settings.register_profile("steady", derandomize=True, deadline=None)
+settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("fuzz", deadline=None)
 settings.load_profile("fuzz" if os.environ.get("GPUSCALE_FUZZ") else "steady")
 

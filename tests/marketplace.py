@@ -28,7 +28,7 @@ class Sandbox:
             data=None if body is None else json.dumps(body).encode(),
             headers={"x-sandbox-token": self.control_token, "content-type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=20) as reply:
+        with urllib.request.urlopen(request, timeout=60) as reply:
             return json.load(reply)
 
     def bill(self) -> Any:
@@ -55,6 +55,10 @@ class Sandbox:
         """Switch faults on."""
         self._call("/sandbox/faults", {"set": faults})
 
+    def faults(self) -> dict[str, dict[str, Any]]:
+        """The faults that are on or were, with how often each has struck."""
+        return dict(self._call("/sandbox/faults")["faults"])
+
     def evict(self, order_id: int) -> None:
         """End an order without notice."""
         self._call("/sandbox/evict", {"order": order_id})
@@ -72,5 +76,5 @@ def running_sandbox(*options: str) -> Iterator[Sandbox]:
         yield Sandbox(ready["url"], ready["api_key"], ready["control_token"])
     finally:
         process.stdin.close()
-        process.wait(20)
+        process.wait(60)
         process.stdout.close()

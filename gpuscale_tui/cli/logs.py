@@ -108,8 +108,8 @@ def _print(watch: _Watch, number: int, *, follow: bool, only: bool) -> None:
     """Print attempts, from this one on, until there is nothing more to come."""
     printer = _Printer()
     while True:
+        ended, newest = watch.job()  # first: what is stored of an attempt by the time that another began is printed
         over = _print_attempt(watch, printer, number, follow=follow)
-        ended, newest = watch.job()
         if not follow or only or (over and ended and newest == number):
             break
         if newest > number:

@@ -20,6 +20,7 @@ from gpuscale_tui.engine.lock import EngineLock
 from gpuscale_tui.store.home import Home
 from tests.store.support import Bench
 
+PATIENCE_SEC = 90.0
 CONFIG = '[providers.clore]\nenabled = true\n[scaler]\ngpu_type = "RTX 4090"\n'
 
 
@@ -64,7 +65,7 @@ class Cli:
     def run(self, *arguments: str, **options: Any) -> tuple[int, bytes, bytes]:
         """Run a verb as a process of its own; exit code and both outputs."""
         with self.start(*arguments, **options) as process:
-            out, err = process.communicate(timeout=30)
+            out, err = process.communicate(timeout=PATIENCE_SEC)
         return process.returncode, out or b"", err or b""
 
     @contextmanager

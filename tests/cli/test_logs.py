@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gpuscale_tui.model.states import AttemptState, Cause, JobState
 from gpuscale_tui.store import logs
-from tests.cli.conftest import Cli
+from tests.cli.conftest import PATIENCE_SEC, Cli
 from tests.store.support import Bench
 
 
@@ -23,7 +23,7 @@ def append(cli: Cli, job_id: int, attempt: int, data: bytes) -> None:
 
 
 def until(probe: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_SEC
     while not probe():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
@@ -62,7 +62,7 @@ def test_a_terminal_gets_clean_text(cli: Cli, bench: Bench) -> None:
         with contextlib.suppress(OSError):  # the terminal's other side has closed
             while part := os.read(ours, 65_536):
                 text += part
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_SEC) == 0
         assert process.stderr is not None
         assert process.stderr.read() == b""
     os.close(ours)
@@ -112,8 +112,8 @@ def test_following_from_before_the_start_to_the_end(cli: Cli, bench: Bench) -> N
         assert process.poll() is None
         append(cli, 1, 2, b"three")
         bench.end(second, Cause.FINISHED, JobState.DONE, exit_code=0)
-        assert process.wait(30) == 0
-        reader.join(30)
+        assert process.wait(PATIENCE_SEC) == 0
+        reader.join(PATIENCE_SEC)
         assert process.stderr is not None
         told = process.stderr.read().decode()
     assert b"".join(got) == b"one late\ntwo\xff\nthree"
@@ -146,4 +146,4 @@ def test_a_reader_that_goes_away(cli: Cli, bench: Bench) -> None:
         process.stdout.read(10)
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait(30) == 141
+        assert process.wait(PATIENCE_SEC) == 141

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from gpuscale_tui.model.states import WorkerState
 from gpuscale_tui.store import engines
 from gpuscale_tui.store.engines import Limits
-from tests.cli.conftest import Cli
+from tests.cli.conftest import PATIENCE_SEC, Cli
 from tests.store.support import DOLLAR, Bench
 
 
 def until(probe: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_SEC
     while not probe():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
@@ -66,7 +66,7 @@ def test_stop_ends_a_real_engine(cli: Cli) -> None:
         assert cli.json("status")["engine"]["pid"] == engine.pid
         code, out, err = cli.run("stop")
         assert (code, out) == (0, b"the engine has ended; nothing is rented\n"), err
-        assert engine.wait(30) == 0
+        assert engine.wait(PATIENCE_SEC) == 0
         assert engine.stdout is not None
         assert b'"kind": "end"' in engine.stdout.read()
 
@@ -109,7 +109,7 @@ def test_stop_waits_until_the_engine_has_ended(cli: Cli, bench: Bench) -> None:
         assert process.stderr.readline() == b"stopping: 0 jobs running, 0 machines rented\n"
         assert process.poll() is None
         lock.release()
-        assert process.wait(30) == 0
+        assert process.wait(PATIENCE_SEC) == 0
         assert process.stdout is not None
         assert process.stdout.read() == b"the engine has ended; nothing is rented\n"
 
@@ -120,7 +120,7 @@ def test_stop_tells_of_machines_that_are_left(cli: Cli, bench: Bench) -> None:
     with cli.engine() as lock, cli.start("stop") as process:
         until(lambda: bench.read(engines.open_requests))
         lock.release()
-        assert process.wait(30) == 1
+        assert process.wait(PATIENCE_SEC) == 1
         assert process.stderr is not None
         assert b"1 machine may still cost $1.00/h" in process.stderr.read()
 
@@ -132,6 +132,6 @@ def test_ctrl_c_ends_only_the_waiting(cli: Cli, bench: Bench) -> None:
         assert process.stderr is not None
         process.stderr.readline()
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        assert process.wait(PATIENCE_SEC) == 130
         assert b"the engine goes on stopping" in process.stderr.read()
     assert len(bench.read(engines.open_requests)) == 1

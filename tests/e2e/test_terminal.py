@@ -59,7 +59,8 @@ def test_open_submit_by_the_form_watch_it_finish_quit(tmp_path: Path) -> None:
         pane.wait_for("no money is spent")
         pane.press("n")
         pane.wait_for("command")
-        pane.type("for i in 1 2 3; do echo line $i; sleep 0.5; done")
+        gate = tmp_path / "go"
+        pane.type(f"echo begun $((6*7)); until [ -e {gate} ]; do sleep 0.1; done; echo over $((7*7))")
         pane.press("Tab")
         pane.type("first-job")
         pane.press("C-s")
@@ -67,7 +68,9 @@ def test_open_submit_by_the_form_watch_it_finish_quit(tmp_path: Path) -> None:
         pane.wait_for("first-job")
         pane.wait_for("● running")
         pane.press("l")
-        pane.wait_for("line 3")
+        pane.wait_for("begun 42")
+        gate.touch()
+        pane.wait_for("over 49")
         pane.press("1")
         pane.wait_for("done")
         pane.wait_for(" 0 up")
@@ -87,7 +90,8 @@ def test_quitting_with_a_machine_rented_goes_on_in_the_background(tmp_path: Path
         pane.wait_for("Nothing queued")
         pane.press("n")
         pane.wait_for("command")
-        pane.type("sleep 5; echo end")
+        gate = tmp_path / "go"
+        pane.type(f"until [ -e {gate} ]; do sleep 0.1; done; echo end")
         pane.press("C-s")
         pane.wait_for("● running")
         pane.press("q")
@@ -96,6 +100,7 @@ def test_quitting_with_a_machine_rented_goes_on_in_the_background(tmp_path: Path
         pane.wait_for("exit 0")
         home = Home(tmp_path / "home")
         until(lambda: running_engine(home))
+        gate.touch()
         with Database(home.database) as db:
             until(lambda: db.read(job_rows, JobFilter())[0].state == "done")
         until(lambda: not sandbox.live_orders())
@@ -109,10 +114,12 @@ def test_a_lost_terminal_hands_over_to_the_background(tmp_path: Path) -> None:
             pane.wait_for("Nothing queued")
             pane.press("n")
             pane.wait_for("command")
-            pane.type("sleep 4; echo end")
+            gate = tmp_path / "go"
+            pane.type(f"until [ -e {gate} ]; do sleep 0.1; done; echo end")
             pane.press("C-s")
             pane.wait_for("● running")
         home = Home(tmp_path / "home")
+        gate.touch()
         with Database(home.database) as db:
             until(lambda: db.read(job_rows, JobFilter())[0].state == "done")
             assert db.read(job_rows, JobFilter())[0].attempt == 1
@@ -124,6 +131,6 @@ def test_a_pipe_is_refused_with_a_hint() -> None:
     """Without a terminal the screen would spin for ever."""
     import subprocess
 
-    done = subprocess.run([sys.executable, "-m", "gpuscale_tui"], capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-m", "gpuscale_tui"], capture_output=True, text=True, timeout=90)
     assert done.returncode == 2
     assert "--autopilot" in done.stderr

@@ -33,14 +33,18 @@ from gpuscale_tui.store.views import JobFilter, JobRow, WorkerRow
 from tests.marketplace import Sandbox, running_sandbox
 from tests.sshd import running_sshd, sshd_missing
 
+PATIENCE_SEC = 100.0
+"""How long anything may take that is certain to come: machines stall, and a test is no stop-watch."""
 IMAGE = "cloreai/jupyter:ubuntu24.04-v2"
+WAIT = 'until [ -e "$GATE" ]; do sleep 0.05; done;'
+"""A job that begins with this goes on once the test touches `rig.gate`, and not before."""
 SCALER = ScalerConfig(
     poll_interval_sec=0.5, idle_timeout_sec=1, max_workers=3, max_hourly_budget=2.0, scale_up_threshold=1,
-    shutdown_grace_sec=20,
+    shutdown_grace_sec=60,
 )  # fmt: skip
 
 
-def until(probe: Callable[[], Any], seconds: float = 40.0) -> Any:
+def until(probe: Callable[[], Any], seconds: float = PATIENCE_SEC) -> Any:
     """Wait until the probe gives something true, and return that."""
     deadline = time.monotonic() + seconds
     while not (result := probe()):
@@ -83,16 +87,22 @@ class Rig:
         clore = replace(self.settings.providers.clore, deploy_timeout_sec=seconds)
         self.settings = replace(self.settings, providers=replace(self.settings.providers, clore=clore))
 
-    def drain(self, seconds: float = 60.0, **scaler: Any) -> None:
+    def drain(self, seconds: float = PATIENCE_SEC, **scaler: Any) -> None:
         """Run an engine until nothing is pending, running or rented."""
         with self.engine(exit_when_idle=True, **scaler) as engine:
             ended = engine.wait(seconds)
             assert engine.failure is None
             assert ended, "\n".join(map(str, self.events()[-40:]))
 
+    @property
+    def gate(self) -> Path:
+        """A file that jobs can wait for: see WAIT."""
+        return self.home.path.parent / "gate"
+
     def submit(self, command: str, count: int = 1, **spec: Any) -> list[int]:
         spec.setdefault("gpu_type", "RTX 4090" if self.sandbox else None)
-        specs = [JobSpec(image=IMAGE, command=command, **spec)] * count
+        env = {"GATE": str(self.gate), **spec.pop("env", {})}
+        specs = [JobSpec(image=IMAGE, command=command, env=env, **spec)] * count
         ids = self.db.write(commands.submit, self.home, specs, now=utc_ms())
         doorbell.ring(self.home)
         return ids
@@ -146,7 +156,6 @@ def marketplace_rig(tmp_path: Path, *options: str) -> Iterator[Rig]:
     with running_sandbox(*options) as sandbox:
         clore = CloreConfig(
             enabled=True, base_url=sandbox.url, request_interval_sec=0.02, create_interval_sec=0.1,
-            deploy_timeout_sec=8,
         )  # fmt: skip
         settings = Settings(
             scaler=SCALER, providers=ProvidersConfig(clore=clore), checkpoints=CheckpointConfig(interval_sec=1)

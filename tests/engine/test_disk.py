@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gpuscale_tui.store.opening import StoreFull
-from tests.engine.conftest import hosts_rig, until
+from tests.engine.conftest import PATIENCE_SEC, WAIT, hosts_rig, until
 from tests.sshd import sshd_missing
 
 pytestmark = pytest.mark.openssh
@@ -35,19 +35,21 @@ def test_a_full_disk_is_survived(tmp_path: Path) -> None:
     if sshd_missing() is not None:
         pytest.skip(str(sshd_missing()))
     with small_disk(tmp_path / "home", 3), hosts_rig(tmp_path) as rig:
-        ids = rig.submit("head -c 20000 /dev/zero | od -v | head -c 50000; sleep 0.3; echo end", 6)
+        output = "head -c 20000 /dev/zero | od -v | head -c 50000; echo end"
+        ids = [*rig.submit(output), *rig.submit(f"{WAIT} {output}", 5)]
         with rig.engine(exit_when_idle=True) as engine:
-            until(lambda: sum(job.state == "done" for job in rig.jobs()) >= 1)
+            until(lambda: rig.job(ids[0]).state == "done")
             filler = rig.home.path / "filler"
             with contextlib.suppress(OSError), filler.open("wb", buffering=0) as stream:
                 while True:
                     stream.write(bytes(4096))
-            time.sleep(2)
-            assert engine.alive
+            (tmp_path / "gate").touch()
+            time.sleep(2)  # there is no room meanwhile for what the jobs print
             with pytest.raises(StoreFull, match="the disk is full"):
-                rig.submit("true", 50)
+                rig.submit(f"echo {'x' * 1000}", 5000)
+            assert engine.alive
             filler.unlink()
-            assert engine.wait(60)
+            assert engine.wait(PATIENCE_SEC)
         assert [(rig.job(job_id).state, rig.job(job_id).attempt) for job_id in ids] == [("done", 1)] * 6
         outputs = {rig.output(job_id) for job_id in ids}
         assert len(outputs) == 1

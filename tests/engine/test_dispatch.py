@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.conftest import Rig, until
+from gpuscale_tui.engine import commands
+from gpuscale_tui.store import engines
+from tests.engine.conftest import PATIENCE_SEC, WAIT, Rig, until
 
 pytestmark = pytest.mark.openssh
 
@@ -48,11 +50,13 @@ def test_checkpoints_are_saved_before_the_machine_takes_the_next_job(hosts: Rig)
 
 
 def test_a_machine_that_becomes_free_takes_no_job_while_the_engine_ends(hosts: Rig) -> None:
-    first, second = hosts.submit("sleep 0.5", 2)
+    first, second = hosts.submit(WAIT + " true", 2)
     with hosts.engine(max_workers=1) as engine:
         until(lambda: hosts.job(first).state == "running")
-        engine.stop(at_once=False)
-        assert engine.wait(30)
+        hosts.command(commands.stop, at_once=False)
+        until(lambda: not hosts.db.read(engines.open_requests))
+        hosts.gate.touch()
+        assert engine.wait(PATIENCE_SEC)
     assert (hosts.job(first).state, hosts.job(second).state) == ("done", "pending")
 
 

@@ -18,8 +18,9 @@ from gpuscale_tui.engine import commands
 from gpuscale_tui.engine.engine import Engine
 from gpuscale_tui.engine.lock import EngineRunning, running_engine
 from gpuscale_tui.model.settings import ProvidersConfig, SshConfig
+from gpuscale_tui.store import engines
 from gpuscale_tui.store.database import Database, StaleEngine
-from tests.engine.conftest import Rig, until
+from tests.engine.conftest import PATIENCE_SEC, WAIT, Rig, until
 
 pytestmark = pytest.mark.openssh
 MARK = 'echo "$GPUSCALE_JOB_ID $GPUSCALE_ATTEMPT" >> "$HOME/ran";'
@@ -36,7 +37,7 @@ def write_config(rig: Rig) -> Path:
     scaler = rig.settings.scaler
     lines = [
         "[scaler]", 'gpu_type = "none"', f"poll_interval_sec = {scaler.poll_interval_sec}",
-        f"max_workers = {scaler.max_workers}", "scale_up_threshold = 1", "shutdown_grace_sec = 20",
+        f"max_workers = {scaler.max_workers}", "scale_up_threshold = 1", "shutdown_grace_sec = 60",
         "[checkpoints]", "interval_sec = 1",
     ]  # fmt: skip
     for host in rig.settings.providers.ssh.hosts:
@@ -62,7 +63,7 @@ def autopilot(rig: Rig, *options: str) -> Iterator[subprocess.Popen[str]]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        process.communicate(timeout=20)
+        process.communicate(timeout=PATIENCE_SEC)
 
 
 def test_a_sweep_survives_kill_9_every_job_once_and_every_log_whole(hosts: Rig) -> None:
@@ -72,12 +73,13 @@ def test_a_sweep_survives_kill_9_every_job_once_and_every_log_whole(hosts: Rig) 
     for _ in range(3):
         with autopilot(hosts) as engine:
             done_before = sum(job.state == "done" for job in hosts.jobs())
-            until(lambda before=done_before: sum(job.state == "done" for job in hosts.jobs()) >= before + 2)
+            goal = min(done_before + 2, len(ids))
+            until(lambda goal=goal: sum(job.state == "done" for job in hosts.jobs()) >= goal)
             engine.send_signal(signal.SIGKILL)
-            engine.wait(20)
+            engine.wait(PATIENCE_SEC)
             time.sleep(0.2)
     with autopilot(hosts, "--exit-when-idle") as engine:
-        assert engine.wait(60) == 0
+        assert engine.wait(PATIENCE_SEC) == 0
     assert [hosts.job(job_id).state for job_id in ids] == ["done"] * 20
     assert sorted(ran(hosts)) == sorted(f"j{job_id} 1" for job_id in ids)
     expected = b"".join(b"line %d\n" % number for number in range(1, 31))
@@ -98,22 +100,23 @@ def test_one_engine_a_home(hosts: Rig) -> None:
 
 def test_a_stale_engine_changes_nothing_more(hosts: Rig) -> None:
     """Whoever took the home over later wins, even if both were alive."""
-    from gpuscale_tui.store import engines
-
     with hosts.engine() as engine:
         limits = engines.Limits(1, 1)
-        Database(hosts.home.database).write(engines.begin_epoch, 1, "test", limits, 1)
-        assert engine.wait(20)
+        with Database(hosts.home.database) as db:
+            db.write(engines.begin_epoch, 1, "test", limits, 1)
+        assert engine.wait(PATIENCE_SEC)
         assert isinstance(engine.failure, StaleEngine)
 
 
 def test_stopping_lets_what_runs_finish_and_keeps_what_waits(hosts: Rig) -> None:
     """`stop`: no new work, what runs ends, everything is given back, the rest stays pending."""
-    ids = hosts.submit("sleep 1; echo end", 5)
+    ids = hosts.submit(f"{WAIT} echo end", 5)
     with hosts.engine() as engine:
         until(lambda: sum(job.state == "running" for job in hosts.jobs()) == 2)
         hosts.command(commands.stop, at_once=False)
-        assert engine.wait(30)
+        until(lambda: not hosts.db.read(engines.open_requests))
+        hosts.gate.touch()
+        assert engine.wait(PATIENCE_SEC)
         assert engine.outcome == "stopped; everything is given back"
         assert running_engine(hosts.home) is None
     assert sorted(hosts.job(job_id).state for job_id in ids) == ["done"] * 2 + ["pending"] * 3
@@ -130,7 +133,7 @@ def test_stopping_at_once_saves_and_puts_back(hosts: Rig) -> None:
     with hosts.engine() as engine:
         until(lambda: hosts.output(job_id) == b"begun\n")
         engine.stop(at_once=True)
-        assert engine.wait(30)
+        assert engine.wait(PATIENCE_SEC)
     assert (hosts.job(job_id).state, hosts.job(job_id).attempt) == ("pending", 1)
     hosts.drain()
     assert (hosts.job(job_id).state, hosts.job(job_id).attempt) == ("done", 2)
@@ -145,7 +148,7 @@ def test_releasing_a_busy_machine_moves_its_job(hosts: Rig) -> None:
         worker = hosts.job(job_id).worker_id
         assert worker is not None
         hosts.command(commands.release, worker)
-        assert engine.wait(60)
+        assert engine.wait(PATIENCE_SEC)
     assert (hosts.job(job_id).state, hosts.job(job_id).attempt) == ("done", 2)
 
 
@@ -210,24 +213,25 @@ def test_a_cap_that_was_lowered_is_kept_again_while_the_queue_lasts(hosts: Rig) 
     """Machines beyond the new cap finish their job, take no other, and go back."""
     dear = tuple(replace(host, price_per_hour=0.5) for host in hosts.settings.providers.ssh.hosts)
     hosts.settings = replace(hosts.settings, providers=ProvidersConfig(ssh=SshConfig(hosts=dear)))
-    hosts.submit("sleep 0.5", 40)
+    hosts.submit("sleep 0.5", 400)
     with hosts.engine(max_hourly_budget=2.0, max_price_per_gpu=1.0):
         until(lambda: sum(job.state == "running" for job in hosts.jobs()) == 2)
     with hosts.engine(max_hourly_budget=0.6, max_price_per_gpu=1.0, exit_when_idle=True) as engine:
         until(lambda: sum(worker.rate for worker in hosts.workers() if worker.ended_at is None) <= 600_000)
         assert any(job.state == "pending" for job in hosts.jobs())
         engine.stop(at_once=True)
-        assert engine.wait(30)
+        assert engine.wait(PATIENCE_SEC)
 
 
 def test_the_engine_ends_with_its_thread(hosts: Rig) -> None:
     """Leaving the block detaches within a moment and leaves jobs running."""
-    [job_id] = hosts.submit("sleep 1; echo end")
+    [job_id] = hosts.submit(f"{WAIT} echo end")
     with hosts.engine() as engine:
         until(lambda: hosts.job(job_id).state == "running")
     assert isinstance(engine, Engine)
     assert not engine.alive
     assert hosts.job(job_id).state == "running"
+    hosts.gate.touch()
     hosts.drain()
     assert hosts.output(job_id) == b"end\n"
     assert hosts.job(job_id).attempt == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gpuscale_tui.engine import commands
-from tests.engine.conftest import Clock, Rig, marketplace_rig, until
+from tests.engine.conftest import PATIENCE_SEC, WAIT, Clock, Rig, marketplace_rig, until
 
 FOREIGN_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDVHIyQMZbV7Mi2Cc7GvXhSxWcsXbkRFwEGQXxW8mXsm"
 QUICK = "echo from $GPUSCALE_JOB_ID; sleep 0.3"
@@ -21,6 +21,11 @@ def assert_clean(rig: Rig) -> None:
     costs = rig.costs()
     assert costs.total == bill["total_micro"]
     assert costs.productive + costs.setup + costs.idle + costs.rejected + costs.lost == costs.total
+
+
+def struck(rig: Rig, fault: str) -> int:
+    """How often a fault has struck by now."""
+    return int(rig.market.faults()[fault]["struck"])
 
 
 def creates(rig: Rig) -> int:
@@ -42,7 +47,7 @@ def test_an_answer_that_says_nothing_is_settled_by_listing(tmp_path: Path, fault
     """A create call is never repeated to find out; the order that came of it is found, or surely does not exist."""
     with marketplace_rig(tmp_path, "--fault", fault) as rig:
         rig.submit(QUICK)
-        rig.drain(120, max_workers=1)
+        rig.drain(max_workers=1)
         assert rig.jobs()[0].state == "done"
         assert_clean(rig)
         servers = [order["server"] for order in rig.market.orders()]
@@ -61,7 +66,7 @@ def test_an_order_that_never_came_stays_reserved_until_that_is_certain(tmp_path:
             until(lambda: len(rig.market.log()) > listings + 8)
             assert [worker.state for worker in rig.workers()] == ["ordering"]
             clock.ahead_ms = 61_000
-            assert engine.wait(60)
+            assert engine.wait(PATIENCE_SEC)
         assert rig.job(job_id).state == "done"
         assert [worker.state for worker in rig.workers()] == ["released", "released"]
         assert creates(rig) == 1
@@ -69,11 +74,13 @@ def test_an_order_that_never_came_stays_reserved_until_that_is_certain(tmp_path:
 
 def test_one_empty_listing_proves_nothing(market: Rig) -> None:
     """An empty list after a create or while machines run loses nothing and orders nothing again."""
-    [job_id] = market.submit("sleep 3; echo end")
+    [job_id] = market.submit(f"{WAIT} echo end")
     with market.engine(exit_when_idle=True) as engine:
         until(lambda: market.job(job_id).state == "running")
         market.market.fault(my_orders_empty=1)
-        assert engine.wait(60)
+        until(lambda: struck(market, "my_orders_empty") == 1)
+        market.gate.touch()
+        assert engine.wait(PATIENCE_SEC)
     assert market.job(job_id).state == "done"
     assert market.job(job_id).attempt == 1
     assert creates(market) == 1
@@ -82,24 +89,27 @@ def test_one_empty_listing_proves_nothing(market: Rig) -> None:
 
 def test_a_machine_that_two_listings_denied_is_given_back_when_it_shows_again(market: Rig) -> None:
     """Lies of the provider cost money, not the machine: it is recognised by its order and given back."""
-    [job_id] = market.submit("sleep 3; echo end")
+    [job_id] = market.submit(f"{WAIT} echo end")
     with market.engine(exit_when_idle=True) as engine:
         until(lambda: market.job(job_id).state == "running")
         market.market.fault(my_orders_empty=4)
         until(lambda: any(worker.state == "lost" for worker in market.workers()))
+        market.gate.touch()
         until(lambda: any("is listed and costs money" in event.detail for event in market.events()))
-        assert engine.wait(60)
+        assert engine.wait(PATIENCE_SEC)
     assert market.job(job_id).state == "done"
     assert market.market.live_orders() == []
 
 
 def test_listing_errors_prove_nothing(market: Rig) -> None:
     """A marketplace that answers 500 for a while changes nothing but a notice."""
-    [job_id] = market.submit("sleep 3; echo end")
+    [job_id] = market.submit(f"{WAIT} echo end")
     with market.engine(exit_when_idle=True) as engine:
         until(lambda: market.job(job_id).state == "running")
         market.market.fault(my_orders_500=6)
-        assert engine.wait(60)
+        until(lambda: struck(market, "my_orders_500") == 6)
+        market.gate.touch()
+        assert engine.wait(PATIENCE_SEC)
     assert market.job(job_id).attempt == 1
     assert any("nothing is concluded" in event.detail for event in market.events())
     assert_clean(market)
@@ -110,14 +120,14 @@ def test_an_evicted_job_goes_on_elsewhere_from_its_checkpoint(market: Rig) -> No
     script = (
         'n=$(cat "$CHECKPOINT_DIR/step" 2>/dev/null || echo 0); echo "resume from ${GPUSCALE_RESUME_FROM:-nothing}";'
         ' while [ "$n" -lt 8 ]; do n=$((n+1)); echo "step $n"; echo "$n" > "$CHECKPOINT_DIR/.t";'
-        ' mv "$CHECKPOINT_DIR/.t" "$CHECKPOINT_DIR/step"; sleep 0.7; done'
+        ' mv "$CHECKPOINT_DIR/.t" "$CHECKPOINT_DIR/step"; [ "$GPUSCALE_ATTEMPT" -gt 1 ] || sleep 300; done'
     )
     [job_id] = market.submit(script)
     with market.engine(exit_when_idle=True) as engine:
         until(lambda: any("snapshot 1 saved" in event.detail for event in market.events()))
         [order] = market.market.live_orders()
         market.market.evict(order["order"])
-        assert engine.wait(90)
+        assert engine.wait(PATIENCE_SEC)
     job = market.job(job_id)
     assert (job.state, job.attempt) == ("done", 2)
     first, second = market.attempts(job_id)
@@ -131,33 +141,34 @@ def test_an_evicted_job_goes_on_elsewhere_from_its_checkpoint(market: Rig) -> No
     assert_clean(market)
 
 
-@pytest.mark.parametrize("fault", ["cancel_500_but_works=1", "cancel_500=2", "cancel_lingers=2"])
+@pytest.mark.parametrize("fault", ["cancel_500_but_works=1", "cancel_500=1", "cancel_lingers=2"])
 def test_giving_back_goes_on_until_it_is_confirmed(tmp_path: Path, fault: str) -> None:
     """Only the marketplace's listing says that a machine is gone; asking is repeated until then."""
     with marketplace_rig(tmp_path, "--fault", fault) as rig:
         rig.submit(QUICK)
-        rig.drain(90)
+        rig.drain()
         assert_clean(rig)
 
 
 def test_a_machine_that_never_boots_goes_back_and_another_is_taken(tmp_path: Path) -> None:
     """It is cancelled at the deploy time-out, booked as rejected, and its server is left alone."""
     with marketplace_rig(tmp_path, "--fault", "never_boot=1") as rig:
+        rig.patience(6)
         [job_id] = rig.submit(QUICK)
-        rig.drain(90, max_workers=1)
+        rig.drain(max_workers=1)
         assert rig.job(job_id).state == "done"
-        orders = rig.market.orders()
-        assert len(orders) == 2
-        assert orders[0]["server"] != orders[1]["server"]
+        servers = [order["server"] for order in rig.market.orders()]
+        assert len(servers) >= 2
+        assert len(set(servers)) == len(servers)
         assert rig.costs().rejected > 0
         assert_clean(rig)
 
 
 def test_dropped_connections_leave_the_log_byte_exact(tmp_path: Path) -> None:
     """The command outlives its connections; nothing of its output is lost or doubled."""
-    with marketplace_rig(tmp_path, "--fault", "ssh_drop=1") as rig:
+    with marketplace_rig(tmp_path, "--fault", "ssh_drop=1,count=3") as rig:
         [job_id] = rig.submit("i=0; while [ $i -lt 400 ]; do i=$((i+1)); echo line $i; sleep 0.01; done")
-        rig.drain(90)
+        rig.drain()
         expected = b"".join(b"line %d\n" % number for number in range(1, 401))
         assert rig.output(job_id) == expected
         assert rig.job(job_id).attempt == 1
@@ -170,7 +181,7 @@ def test_a_running_job_is_cancelled_and_stays_so(market: Rig) -> None:
     with market.engine(exit_when_idle=True) as engine:
         until(lambda: market.job(job_id).state == "running" and market.output(job_id))
         assert market.command(commands.cancel, [job_id]) == [(job_id, "cancelling")]
-        assert engine.wait(60)
+        assert engine.wait(PATIENCE_SEC)
     assert (market.job(job_id).state, market.job(job_id).cause) == ("cancelled", "cancelled")
     assert_clean(market)
 
@@ -179,7 +190,7 @@ def test_the_cap_holds_however_many_jobs_arrive(tmp_path: Path) -> None:
     """Hundreds of jobs at once: the marketplace itself never sees more than the cap rented."""
     with marketplace_rig(tmp_path, "--fault", "create_500_after_success=2") as rig:
         rig.submit("sleep 0.2", 120)
-        rig.drain(110, max_hourly_budget=0.9, max_workers=10)
+        rig.drain(max_hourly_budget=0.9, max_workers=10)
         assert {job.state for job in rig.jobs()} == {"done"}
         assert peak_rate(rig) <= 900_000
         assert_clean(rig)

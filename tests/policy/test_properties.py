@@ -20,7 +20,8 @@ from gpuscale_tui.policy.world import Machine, PendingJob, World
 from tests.policy.strategies import FLEETS, NEEDS, SEEDS, WORLDS, market
 from tests.policy.support import LIMITS, NOW, later
 
-MANY = settings(max_examples=800, deadline=None, suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
+UNHURRIED = [HealthCheck.filter_too_much, HealthCheck.too_slow]
+MANY = settings(max_examples=800, deadline=None, suppress_health_check=UNHURRIED)
 CODES = {
     "stopping", "renting", "next", "cap", "max_workers", "booting", "placing", "held", "looking", "provider_error",
     "no_offer", "short_queue", "busy",

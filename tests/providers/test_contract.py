@@ -24,8 +24,8 @@ from gpuscale_tui.providers.registry import build_providers
 
 IMAGE = "cloreai/jupyter:ubuntu24.04-v2"
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ0a gpuscale"
-CALL_BOUND_SEC = 30.0
-CHANGE_BOUND_SEC = 20.0
+CALL_BOUND_SEC = 60.0
+CHANGE_BOUND_SEC = 60.0
 
 
 class Sandbox:

@@ -24,7 +24,7 @@ from gpuscale_tui.remote.launch import Launch
 from tests.remote.ssh_server import ShellServer, listening
 from tests.sshd import SshdInfo, running_sshd, sshd_missing
 
-PATIENCE_SEC = 30
+PATIENCE_SEC = 90
 # What must wait for real seconds runs on the two machines that differ most: one server and userland, or the other.
 SLOW_SITES = [pytest.param("openssh", marks=pytest.mark.openssh), "busybox"]
 SHELLS = {"dash": "/bin/dash", "bash": "/bin/bash", "busybox": "/usr/bin/busybox"}

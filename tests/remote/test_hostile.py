@@ -15,7 +15,7 @@ from gpuscale_tui.remote.connection import Machine, connect
 from gpuscale_tui.remote.errors import RemoteError, Unreachable
 from gpuscale_tui.remote.keys import ensure_client_key
 from gpuscale_tui.remote.launch import Launch
-from tests.remote.conftest import Log
+from tests.remote.conftest import Log, until
 from tests.remote.ssh_server import listening
 
 REF = AttemptRef(".g", "j1")
@@ -97,7 +97,7 @@ async def test_nonsense_is_no_answer(client_key: Path, host_key: asyncssh.SSHKey
             status(machine, REF),
             stop(machine, REF, grace_sec=0),
         ):
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 with pytest.raises(RemoteError, match=r"tester|root@127"):
                     await question
 
@@ -108,7 +108,7 @@ async def test_a_flood_of_stderr_is_given_up(
     client_key: Path, host_key: asyncssh.SSHKey, flood: str, claim: bytes
 ) -> None:
     liar = Liar(stderr=claim, flood=flood)
-    async with lying(liar, client_key, host_key) as machine, asyncio.timeout(20):
+    async with lying(liar, client_key, host_key) as machine, asyncio.timeout(60):
         with pytest.raises(RemoteError):
             await attach(machine, REF, offset=0, sink=Log())
         with pytest.raises(RemoteError):
@@ -129,6 +129,7 @@ async def test_a_flood_of_output_is_held_back(client_key: Path, host_key: asyncs
 
     async with lying(liar, client_key, host_key) as machine:
         task = asyncio.create_task(attach(machine, REF, offset=0, sink=slow))
+        await until(lambda: liar.sent, "the flood to begin")
         before = -1
         while liar.sent != before:
             before = liar.sent
@@ -153,7 +154,7 @@ async def test_a_size_without_bytes_ends(client_key: Path, host_key: asyncssh.SS
 async def test_more_bytes_than_the_size_are_not_delivered(client_key: Path, host_key: asyncssh.SSHKey) -> None:
     log = Log()
     liar = Liar(stderr=b"gs:state exited 0 0 0 10 0\n", flood="stdout")
-    async with lying(liar, client_key, host_key) as machine, asyncio.timeout(10):
+    async with lying(liar, client_key, host_key) as machine, asyncio.timeout(60):
         with pytest.raises((RemoteError, TimeoutError)):
             await attach(machine, REF, offset=0, sink=_limited(log))
     assert len(log.data) < 64 * 1024 * 1024
@@ -171,7 +172,7 @@ def _limited(log: Log) -> Sink:
 async def test_silence_is_bounded(client_key: Path, host_key: asyncssh.SSHKey, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "ANSWER_SEC", 0.2)
     for said in (b"", b"gs:started\n", b"gs:exit 0 0 0 0\n", b"gs:running\n"):
-        async with lying(Liar(stderr=said, status=None), client_key, host_key) as machine, asyncio.timeout(20):
+        async with lying(Liar(stderr=said, status=None), client_key, host_key) as machine, asyncio.timeout(60):
             with pytest.raises(Unreachable):
                 await execute(machine, REF, Launch(command="x"), offset=0, sink=Log())
             with pytest.raises(Unreachable):

@@ -39,19 +39,19 @@ def source(shell: str, place: Path, launch: Launch) -> bytes:
     (place / "work").mkdir(exist_ok=True)
     (place / "launch").write_bytes(launch_script(launch, shell))
     script = 'set -- "$PWD" launch; . "./$2"'
-    done = subprocess.run([shell, "-c", script], cwd=place, capture_output=True, check=True, timeout=20)
+    done = subprocess.run([shell, "-c", script], cwd=place, capture_output=True, check=True, timeout=60)
     assert (place / "launch").read_bytes() == b""
     return done.stdout
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(words=st.lists(WORD, min_size=1, max_size=12))
 def test_arguments_round_trip(shell: str, tmp_path: Path, words: list[str]) -> None:
     output = source(shell, tmp_path, Launch(argv=("/usr/bin/printf", r"%s\0", *words)))
     assert output == b"".join(encode(word) + b"\0" for word in words)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(env=st.dictionaries(NAME, WORD, min_size=1, max_size=12))
 def test_environment_round_trip(shell: str, tmp_path: Path, env: dict[str, str]) -> None:
     output = source(shell, tmp_path, Launch(argv=("/usr/bin/env", "-0"), env=env))
@@ -60,11 +60,11 @@ def test_environment_round_trip(shell: str, tmp_path: Path, env: dict[str, str])
         assert seen[encode(name)] == encode(value)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(words=st.lists(WORD, min_size=1, max_size=12))
 def test_quoted_words_are_words(shell: str, tmp_path: Path, words: list[str]) -> None:
     script = b"/usr/bin/printf '%s\\0' " + b" ".join(encode(quote(word)) for word in words)
-    done = subprocess.run([shell, "-c", script], capture_output=True, check=True, timeout=20)
+    done = subprocess.run([shell, "-c", script], capture_output=True, check=True, timeout=60)
     assert done.stdout == b"".join(encode(word) + b"\0" for word in words)
 
 

@@ -33,7 +33,7 @@ async def persist(site: Site, proxy: Proxy, launch: Launch, log: Log, ref: Attem
 async def test_log_is_exact_across_many_reconnects(site: Site) -> None:
     line = "echo run >> ../ran; i=0; while [ $i -lt 60 ]; do seq $((i*2000)) $((i*2000+1999)); i=$((i+1)); done; exit 5"
     dice, log = random.Random(7), Log()
-    async with proxying(site.endpoint.port) as proxy, asyncio.timeout(60):
+    async with proxying(site.endpoint.port) as proxy, asyncio.timeout(110):
         proxy.each_down = lambda: dice.randrange(6_000, 120_000)
         ended, tries = await persist(site, proxy, Launch(command=line), log)
     expected = b"".join(b"%d\n" % number for number in range(120_000))
@@ -109,7 +109,7 @@ async def test_we_die_between_any_two_steps(dash_site: Site) -> None:
 
 async def test_a_frozen_link_is_noticed(dash_site: Site) -> None:
     async with proxying(dash_site.endpoint.port) as proxy:
-        machine = await dash_site.connect(port=proxy.port, keepalive_sec=0.1)
+        machine = await dash_site.connect(port=proxy.port, keepalive_sec=0.3)
         log = Log()
         line = "echo one; until [ -e go ]; do sleep 0.05; done; echo two"
         task = asyncio.create_task(execute(machine, REF, Launch(command=line), offset=0, sink=log))

@@ -51,7 +51,7 @@ def take(stream: bytes, target: Path, *, piece: int = 700, max_bytes: int = 1_00
 
 
 @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     contents=st.dictionaries(st.sampled_from(WANTED), st.binary(max_size=1200), max_size=4),
     piece=st.integers(7, 3000),
@@ -140,7 +140,7 @@ def test_a_flood_of_wrapping_is_given_up(tmp_path: Path) -> None:
         take(links, tmp_path / "links")
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_damaged_archives_end_in_our_error_or_not_at_all(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -22,7 +22,7 @@ GPU_4090 = "1x NVIDIA GeForce RTX 4090"
 DOLLARS = "USD-Blockchain"
 
 
-async def until(probe: Callable[[], Any], seconds: float = 15.0) -> Any:
+async def until(probe: Callable[[], Any], seconds: float = 60.0) -> Any:
     """Wait until the probe (plain or async) gives something true, and return that."""
     deadline = time.monotonic() + seconds
     while True:
@@ -144,8 +144,8 @@ def make_renter(tmp_path: Path) -> MakeRenter:
             headers = {"auth": sandbox.api_key}
             token = {"x-sandbox-token": sandbox.control_token}
             async with (
-                httpx.AsyncClient(base_url=sandbox.url, headers=headers, timeout=20) as api,
-                httpx.AsyncClient(base_url=sandbox.control_url, headers=token, timeout=20) as control,
+                httpx.AsyncClient(base_url=sandbox.url, headers=headers, timeout=60) as api,
+                httpx.AsyncClient(base_url=sandbox.control_url, headers=token, timeout=60) as control,
             ):
                 yield Renter(sandbox, api, control, asyncssh.generate_private_key("ssh-ed25519"), clock)
         gc.collect()

@@ -39,7 +39,7 @@ async def test_megabytes_go_both_ways_and_stdin_closes_by_half(renter: Renter) -
 
 async def test_a_command_that_never_reads_its_input_ends(renter: Renter) -> None:
     async with await renter.connect(await renter.rent()) as connection:
-        result = await asyncio.wait_for(connection.run("exit 3", input=b"x" * 5_000_000, encoding=None), 10)
+        result = await asyncio.wait_for(connection.run("exit 3", input=b"x" * 5_000_000, encoding=None), 60)
         assert result.exit_status == 3
 
 
@@ -63,7 +63,7 @@ async def test_signals_reach_the_process_group(renter: Renter) -> None:
         )
         assert await process.stdout.readline() == "ready\n"
         process.send_signal("TERM")
-        result = await asyncio.wait_for(process.wait(), 10)
+        result = await asyncio.wait_for(process.wait(), 60)
         assert (result.stdout, result.exit_status) == ("caught\n", 5)
 
 
@@ -154,5 +154,5 @@ async def test_openssh_client_works_it(renter: Renter, tmp_path: Path) -> None:
     data = os.urandom(500_000)
     words = ["ssh", *options, "-p", str(ssh_port(row)), "root@127.0.0.1", "cat; printf problem >&2; exit 9"]
     process = await asyncio.create_subprocess_exec(*words, stdin=-1, stdout=-1, stderr=-1)
-    out, err = await asyncio.wait_for(process.communicate(data), 20)
+    out, err = await asyncio.wait_for(process.communicate(data), 60)
     assert (out == data, err, process.returncode) == (True, b"problem", 9)

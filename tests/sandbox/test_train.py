@@ -23,7 +23,7 @@ def command(folder: Path, *options: str, **variables: str) -> tuple[list[str], d
 
 def train(folder: Path, *options: str, **variables: str) -> str:
     words, environment = command(folder, *options, **variables)
-    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
+    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=100, check=True).stdout
 
 
 def losses(output: str) -> dict[int, float]:
@@ -72,7 +72,7 @@ def test_sigterm_saves_and_exits_143(tmp_path: Path) -> None:
             pass
         process.send_signal(signal.SIGTERM)
         rest = process.stdout.read()
-        assert process.wait(20) == 143
+        assert process.wait(60) == 143
     step = checkpoint(tmp_path)["step"]
     assert step >= 10
     assert f"stopped by SIGTERM at step {step}" in rest
@@ -95,4 +95,4 @@ def test_checkpoints_are_whole_and_few(tmp_path: Path) -> None:
 
 def test_wrong_options_exit_2(tmp_path: Path) -> None:
     words, environment = command(tmp_path, "--lr", "0")
-    assert subprocess.run(words, env=environment, capture_output=True, timeout=30).returncode == 2
+    assert subprocess.run(words, env=environment, capture_output=True, timeout=100).returncode == 2

@@ -31,7 +31,7 @@ def at_once(path: Path, callers: int, work: Callable[[Any, int], T]) -> list[T]:
     def call(number: int) -> T:
         with closing(connect(path)) as connection:
             connection.execute("PRAGMA synchronous = OFF")
-            gate.wait(30)
+            gate.wait(90)
             return work(connection, number)
 
     with ThreadPoolExecutor(callers) as pool:

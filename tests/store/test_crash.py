@@ -65,7 +65,7 @@ def test_killed_again_and_again_nothing_acknowledged_is_lost(tmp_path: Path) -> 
 
 def _drain(writer: subprocess.Popen[str]) -> tuple[int, int]:
     """What a killed writer had acknowledged last."""
-    rest, _ = writer.communicate(timeout=30)
+    rest, _ = writer.communicate(timeout=90)
     whole = rest.split("\n")[:-1]
     return _numbers(whole[-1]) if whole else (0, 0)
 
@@ -116,7 +116,7 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path, what: str, room: 
     with closing(logs.connect_logs(tmp_path / "logs.db")):
         pass
     said = subprocess.run(
-        [sys.executable, "-c", FILLER, str(tmp_path), str(room), what], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", FILLER, str(tmp_path), str(room), what], capture_output=True, text=True, timeout=90
     )
     assert said.returncode == 0, said.stderr
     first, count = said.stdout.splitlines()

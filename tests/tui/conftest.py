@@ -89,6 +89,8 @@ def make_app(busy: ModuleType) -> MakeApp:
             interval=None, zone=UTC, **options,
         )  # fmt: skip
         app.user = "ada"
+        notify = app.notify
+        app.notify = lambda *words, **how: notify(*words, **{**how, "timeout": 3600})  # type: ignore[method-assign]
         return app
 
     return make
@@ -124,7 +126,7 @@ async def reached(pump: MessagePump, call: Callable[[Callable[[], None]], bool])
     done = asyncio.Event()
     if not call(done.set):
         return
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while pump.is_running and not done.is_set():  # noqa: ASYNC110 - a queue that closes sets no event
             await asyncio.sleep(0)
 

@@ -37,7 +37,7 @@ async def test_an_engine_is_begun_once_and_again_after_its_end() -> None:
     gate = threading.Event()
 
     def start() -> Engine:
-        gate.wait(10)
+        gate.wait(60)
         started.append(Engine())
         return started[-1]
 

@@ -48,8 +48,9 @@ class Exit:
     """How the command ended.
 
     `code` is its exit code, 128 + N after signal N. `timed_out`: the runtime limit ended it. `stopped`: someone had
-    asked for its end by `stop`. `output_size` counts the bytes that it wrote, all of which were delivered.
-    `has_checkpoints`: something lay in its checkpoint directory at the end, be it only what was put there before.
+    asked for its end by `stop`; `lapsed`: that was the machine itself, when its lease was over. `output_size` counts
+    the bytes that it wrote, all of which were delivered. `has_checkpoints`: something lay in its checkpoint directory
+    at the end, be it only what was put there before.
     """
 
     code: int
@@ -57,6 +58,7 @@ class Exit:
     output_size: int
     stopped: bool = False
     has_checkpoints: bool = False
+    lapsed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,10 @@ class ExitRecord:
     timed_out: bool
     stopped: bool
     has_checkpoints: bool
+    lapsed: bool = False
 
     def exit(self, output_size: int) -> Exit:
-        return Exit(self.code, self.timed_out, output_size, self.stopped, self.has_checkpoints)
+        return Exit(self.code, self.timed_out, output_size, self.stopped, self.has_checkpoints, self.lapsed)
 
 
 class AttemptState(Enum):
@@ -91,13 +94,17 @@ class AttemptStatus:
 
 
 async def ask(
-    machine: Machine, script: str, stdin: bytes, label: str, *, timeout_sec: float = ANSWER_SEC
+    machine: Machine, script: str, stdin: bytes, label: str, *arguments: str, timeout_sec: float = ANSWER_SEC
 ) -> list[tuple[str, ...]]:
-    """Run one of our scripts to its end; its control lines. Raises RemoteCommandFailed for a non-zero status."""
+    """Run one of our scripts to its end, with more `arguments` from $2 on; its control lines.
+
+    Raises RemoteCommandFailed for a non-zero status.
+    """
     changed = asyncio.Event()
     controls: list[tuple[str, ...]] = []
+    command = machine.command(script, *arguments)
     try:
-        async with asyncio.timeout(timeout_sec), machine.channel(machine.command(script), changed) as channel:
+        async with asyncio.timeout(timeout_sec), machine.channel(command, changed) as channel:
             channel.write(stdin)
             channel.write_eof()
             while not channel.drained:
@@ -154,10 +161,10 @@ def state_of(machine: Machine, words: tuple[str, ...]) -> AttemptStatus:
 def exit_record(machine: Machine, code: str, *flags: str) -> ExitRecord:
     """`CODE TIMED STOPPED KEPT` as a record. Raises RemoteError for anything else."""
     number = _number(machine, code)
-    if number > 255 or len(flags) != 3 or not set(flags) <= {"0", "1"}:
+    if number > 255 or len(flags) != 3 or flags[1] not in {"0", "1", "2"} or not {flags[0], flags[2]} <= {"0", "1"}:
         raise RemoteError(f"{machine.where}: not an exit record of ours: {(code, *flags)!r:.200}")
-    timed_out, stopped, has_checkpoints = (flag == "1" for flag in flags)
-    return ExitRecord(number, timed_out, stopped, has_checkpoints)
+    timed, stopped, kept = flags
+    return ExitRecord(number, timed == "1", stopped != "0", kept == "1", stopped == "2")
 
 
 def _number(machine: Machine, text: str) -> int:

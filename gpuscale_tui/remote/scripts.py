@@ -13,7 +13,9 @@ An attempt's directory on the machine:
     job                  "PID BORN" of the command, which leads a process group of its own
     ending               seconds the group has between TERM and KILL; exists once TERM was sent
     timed, stopped       marks: the runtime limit was reached; someone called stop
-    exit                 "CODE TIMED STOPPED", renamed into place when nothing of the group lives any more
+    lapsed               mark: that someone was the machine's own lease (see `lease`)
+    exit                 "CODE TIMED STOPPED", renamed into place when nothing of the group lives any more; STOPPED is
+                         2 when the lease did it
     followed             mark: another channel streams the output, the starting one need not
 """
 
@@ -37,9 +39,9 @@ def compact(text: str) -> str:
     return script
 
 
-_BEGIN = "echo gpuscale:begin"
+START_LINE = "echo gpuscale:begin"
 
-_COMMON = """
+COMMON = """
 umask 077
 say() { echo "gs:$*" >&2; }
 # sleeps a tenth of a second, or a second where sleep knows only whole ones; sets step to the tenths
@@ -81,7 +83,7 @@ strike() {
 }
 """
 
-_STATE = """
+STATE = """
 # sets runner, rborn, job, jborn to what the runner wrote (it may have begun this instant); false after a reboot
 known() {
   tries=0
@@ -118,6 +120,7 @@ report() {
   if [ "$verdict" = exited ]; then
     code=137 timed=0 stopped=1
     [ -e timed ] && timed=1
+    [ -e lapsed ] && stopped=2
     [ -e exit ] && read -r code timed stopped < exit
   fi
   if [ -e output ]; then total=$(wc -c < output); total=${total##* }; fi
@@ -128,8 +131,8 @@ report() {
 
 PREPARE = compact(
     f"""
-{_BEGIN}
-{_COMMON}
+{START_LINE}
+{COMMON}
 read -r base name
 cd && mkdir -p "./$base/$name/work" "./$base/$name/checkpoints" && chmod 700 "./$base" "./$base/$name"
 """
@@ -138,8 +141,8 @@ cd && mkdir -p "./$base/$name/work" "./$base/$name/checkpoints" && chmod 700 "./
 
 START = compact(
     f"""
-{_BEGIN}
-{_COMMON}
+{START_LINE}
+{COMMON}
 trap : PIPE
 fail() {{ say "$1"; exit 1; }}
 read -r base name lines limit grace || exit 1
@@ -189,7 +192,7 @@ Says `started` or `claimed` (it was started before), then `exit CODE TIMED STOPP
 
 RUNNER = compact(
     f"""
-{_COMMON}
+{COMMON}
 # a write to a channel that is gone must not end the runner; caught, not ignored: the command starts with defaults
 trap : HUP PIPE
 set -C
@@ -238,6 +241,7 @@ fi
 timed=0 stopped=0
 [ -e timed ] && timed=1
 [ -e stopped ] && stopped=1
+[ -e lapsed ] && stopped=2
 echo "$code $timed $stopped" 1<>exit.new
 mv -f exit.new exit
 """
@@ -250,7 +254,7 @@ disk takes nothing. Not immune to TERM: when the machine goes down, nothing may 
 
 WATCHDOG = compact(
     f"""
-{_COMMON}
+{COMMON}
 sleep "$1"
 same "$3" "$4" || members "$3" || exit 0
 : > timed
@@ -264,9 +268,9 @@ strike KILL "$3" "$4"
 
 FOLLOW = compact(
     f"""
-{_BEGIN}
-{_COMMON}
-{_STATE}
+{START_LINE}
+{COMMON}
+{STATE}
 trap : PIPE
 read -r base name offset || exit 1
 if enter "$base" "$name"; then judge; else verdict=none; fi
@@ -286,8 +290,8 @@ the output from OFFSET on. When stdin ends (the connection is gone) everything h
 
 FETCH = compact(
     f"""
-{_BEGIN}
-{_COMMON}
+{START_LINE}
+{COMMON}
 read -r base name offset || exit 1
 enter "$base" "$name" || exit 1
 exec tail -c "+$((offset+1))" output
@@ -297,9 +301,9 @@ exec tail -c "+$((offset+1))" output
 
 STATUS = compact(
     f"""
-{_BEGIN}
-{_COMMON}
-{_STATE}
+{START_LINE}
+{COMMON}
+{STATE}
 read -r base name || exit 1
 if enter "$base" "$name"; then judge; else verdict=none; fi
 report
@@ -310,19 +314,21 @@ and KEPT is 1 when something lies in checkpoints."""
 
 STOP = compact(
     f"""
-{_BEGIN}
-{_COMMON}
-{_STATE}
+{START_LINE}
+{COMMON}
+{STATE}
 record() {{ echo "$1" > exit.other && mv -f exit.other exit; }}
 read -r base name grace || exit 1
+by=1
 if enter "$base" "$name"; then :; else
   cd && mkdir -p "./$base/$name" && enter "$base" "$name" || {{ say unwritable; exit 1; }}
 fi
 : >> output
 : > stopped
+[ -e lapsed ] && by=2
 set -C
 # an attempt that was never started is claimed, so that a start still under way cannot run it after this
-if echo claimed 2>/dev/null > claim; then record "143 0 1"; fi
+if echo claimed 2>/dev/null > claim; then record "143 0 $by"; fi
 set +C
 spent=0 sent=
 until [ -e exit ]; do
@@ -338,7 +344,7 @@ until [ -e exit ]; do
   else
     timed=0
     [ -e timed ] && timed=1
-    record "137 $timed 1"
+    record "137 $timed $by"
     break
   fi
   [ "$spent" -lt "$((grace*10+150))" ] || {{ say stuck; exit 1; }}
@@ -353,9 +359,9 @@ report
 
 REMOVE = compact(
     f"""
-{_BEGIN}
-{_COMMON}
-{_STATE}
+{START_LINE}
+{COMMON}
+{STATE}
 read -r base || exit 1
 cd && cd "./$base" 2>/dev/null || exit 0
 set --
@@ -378,7 +384,7 @@ cut short leaves nothing that looks like an attempt never started."""
 
 ENDED = compact(
     f"""
-{_BEGIN}
+{START_LINE}
 read -r base
 cd && cd "./$base" 2>/dev/null || exit 0
 for name in *; do

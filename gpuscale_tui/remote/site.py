@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Protocol
 
 from gpuscale_tui.model.machines import Endpoint
-from gpuscale_tui.remote import attempts, transfer
+from gpuscale_tui.remote import attempts, lease, pulse, transfer
 from gpuscale_tui.remote.attempts import AttemptRef, AttemptStatus, Exit, Sink
 from gpuscale_tui.remote.connection import Machine, connect
 from gpuscale_tui.remote.errors import RemoteError
 from gpuscale_tui.remote.launch import Launch
+from gpuscale_tui.remote.lease import Lease
+from gpuscale_tui.remote.pulse import Pulse
 from gpuscale_tui.remote.transfer import FetchedFile, RemoteFile
 
 CONNECT_SEC = 15.0
@@ -58,6 +60,14 @@ class Site(Protocol):
 
     async def stop(self, ref: AttemptRef, *, grace_sec: int) -> Exit:
         """See `attempts.stop`."""
+        ...
+
+    async def pulse(self, ref: AttemptRef) -> Pulse:
+        """See `pulse.take`."""
+        ...
+
+    async def renew_lease(self, base: str, terms: Lease) -> bool:
+        """See `lease.renew`."""
         ...
 
     async def list_ended(self, base: str) -> tuple[str, ...]:
@@ -143,6 +153,14 @@ class OpenSite:
     async def stop(self, ref: AttemptRef, *, grace_sec: int) -> Exit:
         """See `Site`."""
         return await attempts.stop(self._machine, ref, grace_sec=grace_sec)
+
+    async def pulse(self, ref: AttemptRef) -> Pulse:
+        """See `Site`."""
+        return await pulse.take(self._machine, ref)
+
+    async def renew_lease(self, base: str, terms: Lease) -> bool:
+        """See `Site`."""
+        return await lease.renew(self._machine, base, terms)
 
     async def list_ended(self, base: str) -> tuple[str, ...]:
         """See `Site`."""

@@ -6,16 +6,17 @@ import asyncio
 import sqlite3
 from dataclasses import dataclass, replace
 
-from gpuscale_tui.engine import view
+from gpuscale_tui.engine import budgets, view
 from gpuscale_tui.engine.context import Context
+from gpuscale_tui.engine.hosts import Hosts
 from gpuscale_tui.engine.renter import Renter
 from gpuscale_tui.model.jobs import Attempt, job_label, worker_label
 from gpuscale_tui.model.offers import Market, Need, Offer, Survey
 from gpuscale_tui.model.states import Cause, JobState, WorkerState
 from gpuscale_tui.model.workers import Worker
-from gpuscale_tui.policy.matching import offer_verdict
+from gpuscale_tui.policy.matching import verdict_in_full
 from gpuscale_tui.policy.scaling import group_jobs, plan
-from gpuscale_tui.policy.world import MarketView, Plan, Release, World
+from gpuscale_tui.policy.world import BudgetView, MarketView, Plan, Release, World
 from gpuscale_tui.providers.base import Provider, ProviderError
 from gpuscale_tui.store import demand, engines, events, jobs, market, notices, snapshots, workers
 from gpuscale_tui.store.demand import Waiting
@@ -109,6 +110,7 @@ class Planner:
     def __init__(self, context: Context, renter: Renter) -> None:
         self._context = context
         self._renter = renter
+        self._hosts = Hosts(context)
         self._at_work = False
 
     async def tick(self) -> float:
@@ -137,12 +139,13 @@ class Planner:
     async def _look(self) -> Standing:
         context, now = self._context, self._context.now()
         seen = await context.db.read(see)
-        failed = await self._paused_servers(now)
+        standing = await self._hosts.look(now, seen.live)
+        own = frozenset(name for name, provider in context.providers.items() if not provider.facts.boots)
         world = World(
             now=now,
             scaler=context.settings.scaler,
             cap=view.cap(context.settings),
-            limits=view.limits(context.settings, failed),
+            limits=view.limits(context.settings, standing, own),
             pending=view.pending(seen.waiting),
             running=seen.running,
             machines=view.machines(seen.live, seen.attempts, seen.at_stake),
@@ -150,16 +153,14 @@ class Planner:
             scale_up=sum(request.amount or 0 for request in seen.requests if request.kind == "scale_up"),
             scale_down=sum(request.amount or 0 for request in seen.requests if request.kind == "scale_down"),
             drain=context.control.drain,
+            budget=await self._budget(now),
         )
         return Standing(world, tuple(seen.requests))
 
-    async def _paused_servers(self, now: int) -> dict[tuple[str, str], str]:
-        """Servers that failed us lately; a host of our own is left alone for a shorter time."""
-        context = self._context
-        failed = await context.db.read(workers.recently_failed_servers, now - view.SERVER_PAUSE_MS)
-        just_now = await context.db.read(workers.recently_failed_servers, now - view.OWN_HOST_PAUSE_MS)
-        rented = {name for name, provider in context.providers.items() if provider.facts.boots}
-        return {server: why for server, why in failed.items() if server[0] in rented or server in just_now}
+    async def _budget(self, now: int) -> BudgetView | None:
+        """What the limits on everything leave for renting; None where there are none."""
+        budget = view.budget(self._context.settings)
+        return await self._context.db.read(budgets.look, budget, None, now) if budget.over_all else None
 
     async def _survey(self, world: World) -> dict[str, MarketView]:
         """The market's view for each group that lacks a machine, and for the settings' own GPU, by need."""
@@ -206,7 +207,7 @@ class Planner:
 
     async def _remember(self, name: str, need: Need, survey: Survey, world: World) -> None:
         """Keep the reading for `gpuscale market`, the form and guard rails."""
-        judged = [(offer, offer_verdict(offer, need, world.limits)) for offer in survey.offers]
+        judged = [(offer, verdict_in_full(offer, need, world.limits)) for offer in survey.offers]
         now = self._context.now()
         await self._context.db.note(market.replace, name, need.gpu_type, judged, now)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from gpuscale_tui.engine.hosts import Standing
+from gpuscale_tui.model.budget import Budget, Reserve
+from gpuscale_tui.model.cuda import parse_cuda
 from gpuscale_tui.model.gpus import canonical_gpu
 from gpuscale_tui.model.jobs import Attempt
 from gpuscale_tui.model.money import parse_usd
@@ -14,11 +17,6 @@ from gpuscale_tui.model.workers import Worker
 from gpuscale_tui.policy.world import Limits, Machine, PendingJob
 from gpuscale_tui.store.demand import Waiting
 from gpuscale_tui.store.snapshots import Work
-
-SERVER_PAUSE_MS = 30 * 60_000
-"""How long a server that failed us is left alone."""
-OWN_HOST_PAUSE_MS = 60_000
-"""The same for a host of our own."""
 
 
 def gpu_of(name: str) -> str | None:
@@ -37,14 +35,41 @@ def cap(settings: Settings) -> int:
     return parse_usd(settings.scaler.max_hourly_budget)
 
 
-def limits(settings: Settings, paused: dict[tuple[str, str], str] | None = None) -> Limits:
-    """The limits of the settings, with the servers that are paused."""
-    clore = settings.providers.clore
+def budget(settings: Settings) -> Budget:
+    """The limits on sums, and how long what is rented goes on costing once it is given back."""
+    wanted, scaler = settings.budget, settings.scaler
+    return Budget(
+        daily=None if wanted.daily is None else parse_usd(wanted.daily),
+        monthly=None if wanted.monthly is None else parse_usd(wanted.monthly),
+        per_job=None if wanted.per_job is None else parse_usd(wanted.per_job),
+        projects={name: parse_usd(amount) for name, amount in wanted.projects.items()},
+        users={name: parse_usd(amount) for name, amount in wanted.users.items()},
+        reserve=Reserve(int(scaler.poll_interval_sec * 1000), int(scaler.shutdown_grace_sec * 1000)),
+    )
+
+
+def limits(settings: Settings, standing: Standing | None = None, own: frozenset[str] = frozenset({"ssh"})) -> Limits:
+    """The limits of the settings, with what is paused; hosts of the providers in `own` are ours."""
+    clore, machines, now = settings.providers.clore, settings.machines, standing or Standing()
     return Limits(
         default_price=parse_usd(settings.scaler.max_price_per_gpu),
         min_reliability=clore.min_reliability,
         exclude_countries=frozenset(clore.exclude_countries),
-        paused=paused or {},
+        paused=now.paused,
+        countries=frozenset(clore.countries),
+        min_ram_gb=clore.min_ram_gb,
+        min_threads_per_gpu=clore.min_threads_per_gpu,
+        min_disk_gb=clore.min_disk_gb,
+        min_pcie_gb_per_sec=clore.min_pcie_gb_per_sec,
+        min_net_down_mbps=clore.min_net_down_mbps,
+        min_cuda=parse_cuda(clore.min_cuda),
+        min_hours=clore.min_rental_hours,
+        order_types={"clore": clore.order_type},
+        own=own,
+        paused_owners=now.paused_owners,
+        paused_images=now.paused_images,
+        paused_markets=now.paused_markets,
+        max_setup=parse_usd(machines.max_setup_usd),
     )
 
 
@@ -81,7 +106,10 @@ def machines(
 
 def pending(jobs: Iterable[Waiting]) -> tuple[PendingJob, ...]:
     """Waiting jobs as policy sees them."""
-    return tuple(PendingJob(job.id, job.need, job.priority, job.submitted_at, job.not_before) for job in jobs)
+    return tuple(
+        PendingJob(job.id, job.need, job.priority, job.submitted_at, job.not_before, job.max_runtime_sec)
+        for job in jobs
+    )
 
 
 def in_transition(workers: Iterable[Worker]) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TypeVar
 
@@ -70,8 +71,18 @@ class Breaker:
     until: int = 0
     why: str = ""
 
+    def pause(self, *, trying: bool = False) -> str | None:
+        """Why nothing is rented, None where something may: half open, one trial goes on at a time."""
+        if self.position == Position.OPEN:
+            return f"paused until {clock(self.until)}: {self.why}"
+        if self.position == Position.HALF_OPEN and trying:
+            return f"one machine is tried again first: {self.why}"
+        return None
 
-CLOSED = Breaker(Position.CLOSED)
+
+def clock(at: int) -> str:
+    """`14:05 UTC`, with the day: a pause may last until tomorrow."""
+    return f"{datetime.fromtimestamp(at / 1000, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 @dataclass(frozen=True, slots=True)

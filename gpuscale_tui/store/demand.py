@@ -18,6 +18,7 @@ class Waiting:
     priority: int
     submitted_at: int
     not_before: int | None
+    max_runtime_sec: float | None = None
 
 
 def needs(connection: sqlite3.Connection) -> dict[str, Need]:
@@ -53,13 +54,10 @@ def waiting(connection: sqlite3.Connection) -> list[Waiting]:
     """Every pending job but those that a used-up limit of money holds back: they are no demand."""
     by_key = needs(connection)
     found = connection.execute(
-        "SELECT id, group_key, priority, submitted_at, not_before FROM jobs WHERE state = 'pending'"
+        "SELECT id, group_key, priority, submitted_at, not_before, max_runtime_sec FROM jobs WHERE state = 'pending'"
         f" AND {budgets.unheld(connection)}"
     )
-    return [
-        Waiting(row["id"], by_key[row["group_key"]], row["priority"], row["submitted_at"], row["not_before"])
-        for row in found
-    ]
+    return [Waiting(row[0], by_key[row[1]], row[2], row[3], row[4], row[5]) for row in found]
 
 
 def heads(connection: sqlite3.Connection, count: int, now: int) -> list[Waiting]:

@@ -283,5 +283,45 @@ MIGRATIONS: tuple[str, ...] = (
 
     ALTER TABLE workers ADD COLUMN asked_back_at INTEGER; -- when its provider was first asked to take it back
     ALTER TABLE workers ADD COLUMN reckoned INTEGER;   -- what the final bill should have been by our own reckoning
+
+    CREATE TABLE outcomes (                        -- append-only: what came of renting each machine
+        id        INTEGER PRIMARY KEY,
+        at        INTEGER NOT NULL,
+        worker_id INTEGER NOT NULL REFERENCES workers (id),
+        provider  TEXT NOT NULL,
+        server_id TEXT NOT NULL,
+        owner     TEXT,
+        image     TEXT,
+        market    TEXT NOT NULL,
+        kind      TEXT NOT NULL CHECK (kind IN
+                      ('ready', 'refused', 'no_start', 'failed_test', 'lost', 'evicted', 'job_fault', 'returned')),
+        setup_ms  INTEGER,                         -- from the order to the first use
+        held_ms   INTEGER,
+        lost_ms   INTEGER,                         -- work that stood in no snapshot
+        down_mbps REAL,                            -- measured over our SSH link
+        up_mbps   REAL,
+        examined  TEXT,                            -- JSON object of model.hosts.Examination
+        detail    TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX outcomes_by_time ON outcomes (at);
+    CREATE INDEX outcomes_of_host ON outcomes (server_id, provider);
+    CREATE INDEX outcomes_of_worker ON outcomes (worker_id) WHERE examined IS NOT NULL;
+    ALTER TABLE workers ADD COLUMN promised TEXT;  -- JSON object: what it was offered as, for its test
+
+    CREATE TABLE bans (                            -- hosts and owners that a user does not want
+        scope    TEXT NOT NULL CHECK (scope IN ('host', 'owner')),
+        provider TEXT NOT NULL,
+        key      TEXT NOT NULL,                    -- server id or owner
+        at       INTEGER NOT NULL,
+        until    INTEGER,                          -- NULL: for good
+        reason   TEXT NOT NULL,
+        user     TEXT NOT NULL,
+        PRIMARY KEY (scope, provider, key)
+    ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE group_marks (                     -- when a job of a group last started, or its user wanted a new try
+        group_key TEXT PRIMARY KEY,
+        at        INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID;
     """,
 )

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from gpuscale_tui.model.budget import Budget
+from gpuscale_tui.model.hosts import Examination, OutcomeKind
 from gpuscale_tui.model.machines import Endpoint
 from gpuscale_tui.model.money import format_usd
 from gpuscale_tui.model.offers import Need, Offer
@@ -21,7 +22,7 @@ from gpuscale_tui.model.states import (
     check_transition,
 )
 from gpuscale_tui.model.workers import Worker
-from gpuscale_tui.store import budgets, events, rows, spans
+from gpuscale_tui.store import budgets, events, hosts, rows, spans
 
 LIVE = "state NOT IN ('released', 'lost')"
 
@@ -102,6 +103,7 @@ def write_intent(connection: sqlite3.Connection, intent: Intent, *, now: int, ep
          offer.quote, intent.need.key, intent.purpose, json.dumps(sorted(intent.known_orders)), now, intent.reason,
          intent.reason),
     ).fetchall()[0][0]  # fmt: skip
+    hosts.remember_offer(connection, worker_id, offer)
     events.append(
         connection, now, "worker", intent.reason, epoch=epoch, worker_id=worker_id, to_state=WorkerState.ORDERING
     )
@@ -155,6 +157,7 @@ class Adoption:
     order_id: str
     held_from: int
     endpoint: Endpoint | None
+    expires_at: int | None = None
 
 
 def adopt(connection: sqlite3.Connection, worker_id: int, adoption: Adoption, *, now: int, epoch: int | None) -> None:
@@ -167,8 +170,8 @@ def adopt(connection: sqlite3.Connection, worker_id: int, adoption: Adoption, *,
         _move(connection, worker_id, WorkerState.BOOTING, now=now, epoch=epoch, detail=detail)
         connection.execute("UPDATE workers SET why = 'boots' WHERE id = ?", (worker_id,))
     connection.execute(
-        "UPDATE workers SET order_id = ?, held_from = ?, absences = 0, outcome = NULL WHERE id = ?",
-        (adoption.order_id, adoption.held_from, worker_id),
+        "UPDATE workers SET order_id = ?, held_from = ?, expires_at = ?, absences = 0, outcome = NULL WHERE id = ?",
+        (adoption.order_id, adoption.held_from, adoption.expires_at, worker_id),
     )
     spans.begin(connection, worker_id, "rejected" if going_back else "setup", adoption.held_from)
     if adoption.endpoint is not None:
@@ -179,12 +182,14 @@ def refuse(
     connection: sqlite3.Connection, worker_id: int, detail: str, cause: Cause, *, now: int, epoch: int | None
 ) -> None:
     """It is certain that no order came of the intent: the reservation ends."""
-    _move(connection, worker_id, WorkerState.RELEASED, now=now, epoch=epoch, cause=cause, detail=detail)
+    worker = _move(connection, worker_id, WorkerState.RELEASED, now=now, epoch=epoch, cause=cause, detail=detail)
     connection.execute(
         "UPDATE workers SET ended_at = ?, outcome = NULL, cause = ?, why = ? WHERE id = ?",
         (now, cause, detail, worker_id),
     )
     spans.finish(connection, worker_id, now)
+    if cause == Cause.HOST_FAULT:
+        hosts.note(connection, worker, OutcomeKind.REFUSED, detail, now=now)
 
 
 def set_endpoint(connection: sqlite3.Connection, worker_id: int, endpoint: Endpoint) -> None:
@@ -196,11 +201,19 @@ def set_endpoint(connection: sqlite3.Connection, worker_id: int, endpoint: Endpo
     )
 
 
-def became_ready(connection: sqlite3.Connection, worker_id: int, host_key: str, *, now: int, epoch: int | None) -> None:
-    """SSH answers and the machine passed its checks: it can take work. Raises IllegalTransition unless it boots."""
-    state = _must(get(connection, worker_id)).state
-    if state != WorkerState.BOOTING:  # the table lets a busy one become idle, but that is for the end of its attempt
-        raise IllegalTransition(f"worker {worker_id} is {state}: only one that boots becomes ready")
+def became_ready(
+    connection: sqlite3.Connection,
+    worker_id: int,
+    host_key: str,
+    *,
+    examined: Examination | None = None,
+    now: int,
+    epoch: int | None,
+) -> None:
+    """SSH answers and the machine passed its test (`examined`): it takes work. IllegalTransition unless it boots."""
+    worker = _must(get(connection, worker_id))
+    if worker.state != WorkerState.BOOTING:  # a busy one may become idle too, but by the end of its attempt
+        raise IllegalTransition(f"worker {worker_id} is {worker.state}: only one that boots becomes ready")
     _move(connection, worker_id, WorkerState.IDLE, now=now, epoch=epoch, detail="ready")
     connection.execute(
         "UPDATE workers SET host_key = ?, idle_since = ?, contact_at = ?, ready_at = ?, why = 'ready for work'"
@@ -208,6 +221,7 @@ def became_ready(connection: sqlite3.Connection, worker_id: int, host_key: str, 
         (host_key, now, now, now, worker_id),
     )
     spans.begin(connection, worker_id, "idle", now)
+    hosts.note(connection, worker, OutcomeKind.READY, "", now=now, examined=examined)
 
 
 def contacted(connection: sqlite3.Connection, worker_id: int, now: int) -> None:
@@ -222,6 +236,8 @@ def begin_release(
     *,
     cause: Cause | None = None,
     grace_ms: int = 0,
+    outcome: OutcomeKind | None = None,
+    examined: Examination | None = None,
     now: int,
     epoch: int | None,
 ) -> bool:
@@ -229,7 +245,8 @@ def begin_release(
 
     A job on it gets `grace_ms` to be saved and put back before the provider is asked.
     A worker that never became ready is booked as rejected. One whose order is not known yet is given back too: the
-    reconciler finds the order first.
+    reconciler finds the order first. A fault of its host counts in the host's history: as `outcome`, else by whether it
+    had ever worked; `examined` is what a test found.
     """
     worker = _must(get(connection, worker_id))
     if worker.state in {WorkerState.RELEASING, WorkerState.RELEASED, WorkerState.LOST}:
@@ -241,6 +258,9 @@ def begin_release(
     )
     if worker.state == WorkerState.BOOTING:
         spans.relabel(connection, worker_id, "rejected")
+    if cause == Cause.HOST_FAULT:
+        kind = outcome or (OutcomeKind.NO_START if worker.ready_at is None else OutcomeKind.LOST)
+        hosts.note(connection, worker, kind, reason, now=now, examined=examined)
     return True
 
 
@@ -256,9 +276,24 @@ def release_asked(
     events.append(connection, now, "worker", detail, epoch=epoch, worker_id=worker_id)
 
 
-def seen(connection: sqlite3.Connection, worker_id: int) -> None:
-    """A complete listing has this worker's order."""
-    connection.execute("UPDATE workers SET absences = 0 WHERE id = ? AND absences > 0", (worker_id,))
+def seen(
+    connection: sqlite3.Connection, worker_id: int, up_at: int | None = None, expires_at: int | None = None
+) -> None:
+    """A complete listing has this worker's order: with `up_at` as one that runs, and when it ends by itself."""
+    connection.execute(
+        "UPDATE workers SET absences = 0, up_at = coalesce(up_at, ?1), expires_at = coalesce(?2, expires_at)"
+        " WHERE id = ?3 AND (absences > 0 OR (up_at IS NULL AND ?1 IS NOT NULL) OR expires_at <> ?2"
+        " OR (expires_at IS NULL AND ?2 IS NOT NULL))",
+        (up_at, expires_at, worker_id),
+    )
+
+
+def expiring(connection: sqlite3.Connection) -> list[Worker]:
+    """Workers in use whose rental ends by itself, the soonest first."""
+    found = connection.execute(
+        f"SELECT * FROM workers WHERE {LIVE} AND state <> 'releasing' AND expires_at IS NOT NULL ORDER BY expires_at"
+    )
+    return [rows.worker(row) for row in found]
 
 
 def absent(connection: sqlite3.Connection, worker_id: int) -> int:
@@ -283,7 +318,20 @@ def confirm_gone(
     spans.finish(connection, worker_id, now)
     if worker.state == WorkerState.BOOTING:
         spans.relabel(connection, worker_id, "rejected")
+    if worker.cause != Cause.HOST_FAULT and worker.held_from is not None:  # that was noted when it was given up
+        _note_end(connection, worker, detail, cause, now)
     return worker
+
+
+def _note_end(connection: sqlite3.Connection, worker: Worker, detail: str, cause: Cause | None, now: int) -> None:
+    """What came of a machine whose end nobody had ordered, or that was given back in good order."""
+    if cause == Cause.PREEMPTED:
+        hosts.note(connection, worker, OutcomeKind.EVICTED, detail, now=now)
+    elif cause == Cause.HOST_FAULT:
+        kind = OutcomeKind.NO_START if worker.ready_at is None else OutcomeKind.LOST
+        hosts.note(connection, worker, kind, detail, now=now)
+    elif worker.ready_at is not None:
+        hosts.note(connection, worker, OutcomeKind.RETURNED, "", now=now)
 
 
 def explain(connection: sqlite3.Connection, sentences: Iterable[tuple[int, str]]) -> None:
@@ -291,16 +339,6 @@ def explain(connection: sqlite3.Connection, sentences: Iterable[tuple[int, str]]
     connection.executemany(
         "UPDATE workers SET why = ? WHERE id = ? AND why <> ?", [(why, worker, why) for worker, why in sentences]
     )
-
-
-def recently_failed_servers(connection: sqlite3.Connection, since: int) -> dict[tuple[str, str], str]:
-    """Servers (provider, server id) that refused us, never came up or were lost since then, with what happened."""
-    found = connection.execute(
-        "SELECT provider, server_id, why FROM workers WHERE ended_at >= ? AND cause IN ('host_fault', 'preempted')"
-        " ORDER BY ended_at",
-        (since,),
-    )
-    return {(row["provider"], row["server_id"]): row["why"] for row in found}
 
 
 def ended_unbilled(connection: sqlite3.Connection, provider: str, since: int) -> list[tuple[int, str]]:

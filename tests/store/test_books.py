@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from gpuscale_tui.model.jobs import Attempt
 from gpuscale_tui.model.states import AttemptState, Cause, JobState, WorkerState
-from gpuscale_tui.store import books, budgets, jobs, queries, spans, workers
+from gpuscale_tui.store import books, budgets, hosts, jobs, queries, spans, workers
 from gpuscale_tui.store.views import CostKey
 from tests.store.support import DOLLAR, HOUR, T0, Bench, spec
 
@@ -270,8 +270,10 @@ def test_a_machine_that_never_became_ready_is_rejected(bench: Bench) -> None:
     bench.write(workers.confirm_gone, given_back.id, "absent", cause=None, **bench.by)
     assert timeline(bench, given_back.id) == [("rejected", None, 0, 2, 0)]
     assert timeline(bench, lost.id) == [("rejected", None, 0, 1, 0)]
-    servers = bench.read(workers.recently_failed_servers, T0)
-    assert set(servers) == {("clore", given_back.server_id), ("clore", lost.server_id)}
+    failed = bench.read(hosts.outcomes, T0)
+    assert [(outcome.host, outcome.kind) for outcome in failed] == [
+        (("clore", worker.server_id), "no_start") for worker in (given_back, lost)
+    ]
 
 
 def test_a_bill_for_a_machine_that_we_never_held_is_booked_all_the_same(bench: Bench) -> None:

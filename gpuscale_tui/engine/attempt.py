@@ -30,7 +30,7 @@ from gpuscale_tui.remote.errors import (
 )
 from gpuscale_tui.remote.launch import Launch
 from gpuscale_tui.remote.site import Site
-from gpuscale_tui.store import events, jobs, workers
+from gpuscale_tui.store import budgets, events, jobs, workers
 from gpuscale_tui.store.secrets import read_job_secrets
 
 FIRST_RETRY_SEC = 0.5
@@ -268,7 +268,9 @@ class AttemptRun:
             return self._stop.result()
         job = await self._context.db.read(jobs.get, self._attempt.job_id)
         current = await self._context.db.read(workers.get, worker.id)
-        return stop_reason(job, current) or StopReason(Cause.PREEMPTED, "stopped by the engine before this one")
+        held = (await self._context.db.read(budgets.stopping)).get(self._attempt.job_id)
+        before = StopReason(Cause.PREEMPTED, "stopped by the engine before this one")
+        return stop_reason(job, current, held) or before
 
     async def _end(self, end: AttemptEnd) -> None:
         context, attempt = self._context, self._attempt
@@ -298,15 +300,18 @@ class AttemptRun:
             )  # fmt: skip
 
 
-def stop_reason(job: Job | None, worker: Worker | None) -> StopReason | None:
-    """Why the store says that an attempt must end before its time, None when it need not."""
+def stop_reason(job: Job | None, worker: Worker | None, held: str | None = None) -> StopReason | None:
+    """Why the store says that an attempt must end before its time, None when it need not.
+
+    `held`: the limit of money that is used up for this job.
+    """
     if job is not None and job.cancel_requested_at is not None:
         return StopReason(Cause.CANCELLED, "cancelled by its user")
     if worker is not None and worker.state == WorkerState.RELEASING:
         by_user = worker.cause is None
         cause = Cause.PREEMPTED if by_user else worker.cause or Cause.HOST_FAULT
         return StopReason(cause, f"its machine goes back: {worker.why}", by_user=by_user)
-    return None
+    return None if held is None else StopReason(Cause.BUDGET, held, by_user=False)
 
 
 async def note_failure(context: Context, attempt: Attempt, error: BaseException) -> None:

@@ -30,6 +30,7 @@ from gpuscale_tui.engine.renter import Renter
 from gpuscale_tui.engine.runner import Runner
 from gpuscale_tui.engine.service import serve
 from gpuscale_tui.engine.tidier import Tidier
+from gpuscale_tui.engine.treasurer import Treasurer
 from gpuscale_tui.engine.watcher import Watcher
 from gpuscale_tui.model.settings import Settings
 from gpuscale_tui.providers.registry import build_providers
@@ -42,7 +43,10 @@ from gpuscale_tui.store.engines import Limits
 from gpuscale_tui.store.home import Home
 
 LOGGER = logging.getLogger("gpuscale.engine")
-SERVICES = ("planner", "reconciler", "booter", "releaser", "placer", "runner", "tidier", "watcher", "packer", "keeper")
+SERVICES = (
+    "planner", "reconciler", "booter", "releaser", "placer", "runner", "tidier", "watcher", "packer", "treasurer",
+    "keeper",
+)  # fmt: skip
 QUIET_SEC: Mapping[str, float] = {
     "planner": 0.3, "reconciler": 0.1, "releaser": 0.1, "runner": 0.1, "tidier": 0.5, "keeper": 0.1, "watcher": 1.0,
 }  # fmt: skip
@@ -243,6 +247,7 @@ async def work(context: Context, *, exit_when_idle: bool) -> None:
                 tidier,
                 Watcher(context, links, tasks),
                 Packer(context),
+                Treasurer(context),
                 Keeper(context, exit_when_idle=exit_when_idle),
             )
             with doorbell.listening(context.home, context.bells.ring):

@@ -85,6 +85,7 @@ class Renter:
             cap=view.cap(context.settings),
             max_workers=context.settings.scaler.max_workers,
             purpose=rent.purpose,
+            budget=view.budget(context.settings),
         )
         written = await context.db.write(_intend_for, intent, request_id, now=context.now(), epoch=context.epoch)
         if isinstance(written, CapReached):

@@ -14,7 +14,7 @@ from gpuscale_tui.engine.links import Links
 from gpuscale_tui.engine.service import guarded
 from gpuscale_tui.model.jobs import Attempt
 from gpuscale_tui.model.states import Cause
-from gpuscale_tui.store import jobs, workers
+from gpuscale_tui.store import budgets, jobs, workers
 from gpuscale_tui.store.database import StaleEngine
 
 LOGGER = logging.getLogger("gpuscale.engine")
@@ -112,9 +112,12 @@ class Runner:
                 running.run.ask_to_stop(ENGINE_STOPPED)
             return
         cancelling = {job.id: job for job in await context.db.read(jobs.cancelling)}
+        held = await context.db.read(budgets.stopping)
         fleet = {worker.id: worker for worker in await context.db.read(workers.live)}
         for key, running in self._running.items():
-            reason = stop_reason(cancelling.get(key[0]), fleet.get(live[key].worker_id)) if key in live else None
+            if key not in live:
+                continue
+            reason = stop_reason(cancelling.get(key[0]), fleet.get(live[key].worker_id), held.get(key[0]))
             if reason is not None:
                 running.run.ask_to_stop(reason)
 

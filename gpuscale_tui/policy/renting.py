@@ -9,12 +9,13 @@ from gpuscale_tui.model.hosts import History
 from gpuscale_tui.model.money import format_usd
 from gpuscale_tui.model.offers import Need, Offer
 from gpuscale_tui.model.states import Purpose
+from gpuscale_tui.policy import budget
 from gpuscale_tui.policy.demand import PATIENCE_MS, Group
 from gpuscale_tui.policy.matching import best_offer
 from gpuscale_tui.policy.reputation import choice_of_market
 from gpuscale_tui.policy.stock import Judged, Markets
 from gpuscale_tui.policy.wording import count, usd_at_least
-from gpuscale_tui.policy.world import Reason, Rent, World
+from gpuscale_tui.policy.world import BudgetView, Reason, Rent, World
 
 NEXT = Reason("next", "another machine is being rented first; these jobs are looked at next")
 
@@ -28,6 +29,7 @@ class Room:
     machines: int
     most: int
     history: History = field(default_factory=History)
+    budget: BudgetView | None = None
 
     @property
     def full(self) -> bool:
@@ -39,7 +41,15 @@ class Room:
         left = self.cap - self.committed
         if self.full or judged.cheapest is None or judged.cheapest > left:
             return None
-        return best_offer([offer for offer in judged.offers if offer.terms.rate <= left], self.history)
+        fit = [offer for offer in judged.offers if offer.terms.rate <= left]
+        affordable = budget.affordable_ones(fit, self.budget)
+        return best_offer(affordable, self.history) if affordable else None
+
+    def short_of_money(self, judged: Judged) -> Reason | None:
+        """Why a budget leaves nothing for even the cheapest machine; None where that is not what is wrong."""
+        if self.budget is None or budget.affordable_ones(judged.offers, self.budget):
+            return None
+        return budget.refusal(self.budget, min(judged.offers, key=lambda offer: offer.terms.rate))
 
     def missing(self, rate: int) -> int:
         """How much (micro-dollars per hour) the cap lacks for a machine; 0 when it has room."""
@@ -85,7 +95,8 @@ def decide(world: World, groups: Sequence[Group], markets: Markets) -> Decision:
             reasons[group.key] = Reason("renting", why)
         else:
             missing = room.missing(judged.cheapest)
-            reasons[group.key] = _no_room(room, missing, others_first=ahead is not None and ahead <= missing)
+            others_first = ahead is not None and ahead <= missing
+            reasons[group.key] = room.short_of_money(judged) or _no_room(room, missing, others_first=others_first)
             ahead = missing if ahead is None else min(ahead, missing)
     if rent is None and len(reasons) == len(held):
         rent = _minimum(world, room, markets)
@@ -95,7 +106,7 @@ def decide(world: World, groups: Sequence[Group], markets: Markets) -> Decision:
 def room_of(world: World) -> Room:
     """What the limits leave in this world."""
     committed = sum(machine.rate for machine in world.machines)
-    return Room(committed, world.cap, len(world.machines), world.scaler.max_workers, world.history)
+    return Room(committed, world.cap, len(world.machines), world.scaler.max_workers, world.history, world.budget)
 
 
 def held_back(world: World, need: Need) -> Reason | None:

@@ -11,7 +11,7 @@ from gpuscale_tui.policy.world import Plan, World
 
 __all__ = ["Group", "group_jobs", "plan"]
 
-_WITHOUT_A_WAY = frozenset({"cap", "max_workers", "no_offer"})
+_WITHOUT_A_WAY = frozenset({"cap", "max_workers", "no_offer", "budget"})
 """Reasons of jobs that another machine stands in the way of, or may: it fills a limit, or is what they are after."""
 
 

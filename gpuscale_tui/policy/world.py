@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from gpuscale_tui.model.budget import FIRST_MS, Scope
 from gpuscale_tui.model.cuda import Cuda
 from gpuscale_tui.model.hosts import History, HostId, OwnerId
 from gpuscale_tui.model.offers import Need, Offer
@@ -126,6 +127,39 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Allowance:
+    """One limit of money (micro-dollars) and how far it is used: `spent` is booked since `begins` (UTC ms), and
+    `committed` is what all that is rented for it will cost before it can be given back. `name` is the project, the user
+    or the job's id. `held`: it was used up in this time, and has not been raised since.
+
+    The cap is one too, of scope `hour`: then `committed` and `limit` are micro-dollars per hour.
+    """
+
+    scope: Scope
+    name: str
+    limit: int
+    spent: int
+    committed: int
+    begins: int
+    held: bool = False
+
+    @property
+    def used(self) -> int:
+        """Spent and committed."""
+        return self.spent + self.committed
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetView:
+    """The limits of money. `promised` is what everything rented will cost at least, a new machine's first `first_ms`
+    among it: what renting goes by."""
+
+    allowances: tuple[Allowance, ...] = ()
+    promised: int = 0
+    first_ms: int = FIRST_MS
+
+
+@dataclass(frozen=True, slots=True)
 class World:
     """Everything that a plan is made from. `cap` is micro-dollars per hour, `now` UTC ms.
 
@@ -149,6 +183,7 @@ class World:
     drain: bool = False
     history: History = field(default_factory=History)
     setup_spent: Mapping[str, int] = field(default_factory=dict)
+    budget: BudgetView | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ answers `{"error":"order_not_found","code":6}`; a refused call does not count ag
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -84,6 +85,14 @@ class Api:
         except BadInput as error:
             return json_response(400, {"error": str(error), "code": 2})
 
+    def answer_later(self, request: Request, seconds: float) -> None:
+        """Carry a call out after a while; nobody hears the reply."""
+        self.book.spawn(self._late(request, seconds))
+
+    async def _late(self, request: Request, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self.answer(request)
+
     def _marketplace(self, _request: Request) -> Reply:
         return {"servers": self.book.market.rows(self.book.rented()), "my_servers": []}
 
@@ -108,6 +117,10 @@ class Api:
         if faults.strike("my_orders_empty"):
             return {"orders": [], "limit": ORDER_LIMIT}
         fresh = self._orders_now(request)
+        if faults.strike("my_orders_partial"):
+            fresh["orders"] = fresh["orders"][1::2]
+        if faults.strike("my_orders_doubled"):
+            fresh["orders"] = [row for row in reversed(fresh["orders"]) for _ in range(2)]
         if not (stale := faults.strike("my_orders_stale")):
             self._stale = None
             return fresh

@@ -50,10 +50,12 @@ _TRANSPORT = (
     Kind("cloudflare_1010", 'HTTP 403 with the text "error code: 1010"; nothing is done.', keys=_PATH),
     Kind("http_500", 'HTTP 500 {"code":1}; nothing is done.', keys=_PATH),
     Kind("connection_reset", "The connection is reset before anything is done.", keys=_PATH),
+    Kind("key_refused", 'HTTP 401 {"code":3}, as if the API key had been withdrawn; nothing is done.', keys=_PATH),
 )
 _CALLS = (
     Kind("create_500_after_success", 'The order is made, the answer is HTTP 500 {"code":1}.'),
     Kind("create_500", 'No order is made, the answer is HTTP 500 {"code":1}: looks the same as the one above.'),
+    _seconds("create_500_then_appears", 'The answer is HTTP 500 {"code":1}, the order is made VALUE seconds later.'),
     Kind("create_reply_lost", "The order is made, then the connection is reset without an answer."),
     _seconds("create_delayed", "The order is made and answered VALUE seconds late, even if the client has gone."),
     Kind("create_lost_race", "Somebody else gets the server first: server-already-rented.", keys=_SERVER),
@@ -63,6 +65,9 @@ _CALLS = (
     Kind("my_orders_500", 'my_orders answers HTTP 500 {"code":1}.'),
     Kind("my_orders_empty", "my_orders answers code 0 and no orders at all."),
     _seconds("my_orders_stale", "my_orders repeats one answer for VALUE seconds, then takes a new one."),
+    Kind("my_orders_partial", "my_orders leaves out every other order, the first one first, and does not say so."),
+    Kind("my_orders_doubled", "my_orders lists the orders in the wrong order and each of them twice."),
+    Kind("cancel_reply_lost", "The order is cancelled, then the connection is reset without an answer."),
     Kind("cancel_500_but_works", 'The order is cancelled, the answer is HTTP 500 {"code":1}.'),
     Kind("cancel_500", 'Nothing is cancelled, the answer is HTTP 500 {"code":1}.'),
     _seconds("cancel_lingers", "cancel_order answers code 0, but the order lives (and costs) VALUE seconds longer."),

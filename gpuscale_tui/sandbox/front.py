@@ -24,6 +24,7 @@ UNDONE = (  # faults that answer instead of doing anything
     ("empty_body", Response(200, b"")),
     ("http_500", json_response(500, {"code": 1})),
     ("connection_reset", RESET),
+    ("key_refused", json_response(401, {"code": 3})),
 )
 
 
@@ -57,12 +58,18 @@ class Front:
                 return response, [name]
         if request.path == "/v1/create_order":
             return await self._create(request)
-        return self.api.answer(request), []
+        response = self.api.answer(request)
+        if request.path == "/v1/cancel_order" and response.status == 200 and self.faults.strike("cancel_reply_lost"):
+            return RESET, ["cancel_reply_lost"]
+        return response, []
 
     async def _create(self, request: Request) -> tuple[Response, list[str]]:
         done = []
         if self.faults.strike("create_500"):
             return json_response(500, {"code": 1}), ["create_500"]
+        if late := self.faults.strike("create_500_then_appears"):
+            self.api.answer_later(request, late.amount)
+            return json_response(500, {"code": 1}), ["create_500_then_appears"]
         if delay := self.faults.strike("create_delayed"):
             done.append("create_delayed")
             await asyncio.sleep(delay.amount)

@@ -117,6 +117,7 @@ def test_file(tmp_path: Path) -> None:
         ("html_body", 200, "<!DOCTYPE html>"),
         ("empty_body", 200, ""),
         ("http_500", 500, '{"code": 1}'),
+        ("key_refused", 401, '{"code": 3}'),
     ],
 )
 async def test_replies_instead_of_work(renter: Renter, name: str, status: int, text: str) -> None:
@@ -163,6 +164,33 @@ async def test_create_answers_500_without_an_order(renter: Renter) -> None:
     assert (await renter.create(first)).json() == {"code": 1}
     assert (await renter.create(second)).json() == {"code": 0}
     assert [row["si"] for row in (await renter.get("/my_orders"))["orders"]] == [second]
+
+
+async def test_create_answers_500_and_the_order_appears_later(renter: Renter) -> None:
+    server = (await renter.servers())[0]["id"]
+    await renter.fault(create_500_then_appears={"value": 0.4, "count": 1})
+    assert (await renter.create(server)).status_code == 500
+    assert await until(lambda: renter.order(server))
+    [call] = [entry for entry in await renter.log("call") if entry["path"] == "/v1/create_order"]
+    [created] = await renter.log("created")
+    assert created["ms"] - call["ms"] >= 400
+
+
+async def test_my_orders_leaves_out_and_repeats(renter: Renter) -> None:
+    first, second = await renter.rent(0), await renter.rent(1)
+    await renter.fault(my_orders_partial=1)
+    assert [row["id"] for row in (await renter.get("/my_orders"))["orders"]] == [second["id"]]
+    await renter.fault(my_orders_doubled=1)
+    rows = [row["id"] for row in (await renter.get("/my_orders"))["orders"]]
+    assert rows == [second["id"], second["id"], first["id"], first["id"]]
+
+
+async def test_cancel_reply_lost(renter: Renter) -> None:
+    row = await renter.rent()
+    await renter.fault(cancel_reply_lost=1)
+    with pytest.raises(httpx.TransportError):
+        await renter.post("/cancel_order", {"id": row["id"]})
+    assert await renter.order(row["si"]) is None
 
 
 async def test_create_reply_lost(renter: Renter) -> None:
@@ -423,6 +451,17 @@ async def test_outbid_after_takes_the_machine_of_a_spot_order(renter: Renter, go
     assert (order is None) == bool(gone)
     assert order is None or order["mon_container"] == 0
     assert (await renter.order(on_demand["si"], up=True)) is not None
+
+
+async def test_create_outbid_leaves_an_order_that_waits(renter: Renter) -> None:
+    await renter.fault(create_outbid=1)
+    first, second = (await renter.servers())[:2]
+    for row in (first, second):
+        await renter.create(row["id"], type="spot", spotprice=row["price"]["spot"][DOLLARS] * 1.02)
+    await until(lambda: renter.order(second["id"], up=True))
+    waiting = await renter.order(first["id"])
+    assert waiting is not None
+    assert (waiting["mon_container"], waiting["spend"]) == (0, 0)
 
 
 async def test_short_rental_ends_an_order_by_itself(renter: Renter) -> None:

@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 
+from gpuscale_tui.engine import attempt as attempt_module
+from gpuscale_tui.engine.attempt import AttemptRun
 from gpuscale_tui.engine.context import Bells, Context, Control
 from gpuscale_tui.engine.engine import SERVICES
+from gpuscale_tui.engine.links import Links
 from gpuscale_tui.engine.reconciler import CREATE_CALL_MS, Reconciler
 from gpuscale_tui.engine.releaser import Releaser
 from gpuscale_tui.engine.renter import Renter
+from gpuscale_tui.model.jobs import Attempt
 from gpuscale_tui.model.machines import Endpoint
 from gpuscale_tui.model.offers import Need, Rental
 from gpuscale_tui.model.settings import Settings
@@ -31,8 +35,10 @@ from gpuscale_tui.providers.base import (
     RentRequest,
     Unknown,
 )
+from gpuscale_tui.remote.attempts import Exit
+from gpuscale_tui.remote.errors import AuthRefused, HostKeyChanged, RemoteError, Unreachable
 from gpuscale_tui.store import books, jobs, workers
-from gpuscale_tui.store.aio import AsyncDatabase
+from gpuscale_tui.store.aio import AsyncDatabase, AsyncLogs
 from tests.store.support import DOLLAR, HOUR, Bench, offer
 
 LAG_MS = 60_000
@@ -109,8 +115,8 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     async with await AsyncDatabase.open(bench.path) as db, asyncio.TaskGroup() as tasks:
         context = Context(
             home=nothing, settings=Settings(), db=db, logs=nothing, snapshots=nothing, providers={"clore": provider},
-            epoch=None, base="", public_key="ssh-ed25519 AAAA", now=lambda: bench.now, bells=Bells(SERVICES),
-            control=Control(), connect=nothing, new_token=lambda: "a new token",
+            epoch=None, base=".gpuscale/test", public_key="ssh-ed25519 AAAA", now=lambda: bench.now,
+            bells=Bells(SERVICES), control=Control(), connect=nothing, new_token=lambda: "a new token",
         )  # type: ignore[arg-type,dict-item]  # fmt: skip
         renter = Renter(context, tasks)
         yield Rig(bench, provider, context, renter, Reconciler(context, renter), Releaser(context))
@@ -262,3 +268,74 @@ async def test_the_last_bill_is_taken_over_after_the_end(rig: Rig) -> None:
     await rig.look()
     assert rig.bench.worker(worker.id).cost == 1_234_567
     assert rig.bench.read(books.charged, None) == 1_234_567
+
+
+class PretendedSite:
+    """A machine that answers as a test lets it: each answer is an exit or an error."""
+
+    where, host_key, closed = "root@pretended:22", "ssh-ed25519 AAAA", False
+
+    def __init__(self, rig: Rig, attempt: Attempt) -> None:
+        self._rig = rig
+        self._attempt = attempt
+        self.executes: list[Exit | RemoteError] = []
+        self.stops: list[Exit | RemoteError] = []
+        self.states: list[AttemptState] = []
+
+    async def execute(self, *_words: Any, **_more: Any) -> Exit:
+        return self._answer(self.executes.pop(0))
+
+    async def stop(self, *_words: Any, **_more: Any) -> Exit:
+        return self._answer(self.stops.pop(0))
+
+    def _answer(self, answer: Exit | RemoteError) -> Exit:
+        found = self._rig.bench.read(jobs.get_attempt, self._attempt.job_id, self._attempt.number)
+        assert found is not None
+        self.states.append(found.state)
+        if isinstance(answer, RemoteError):
+            raise answer
+        return answer
+
+
+async def carry(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executes: list[Exit | RemoteError],
+    stops: list[Exit | RemoteError],
+) -> tuple[PretendedSite, Attempt]:  # fmt: skip
+    """Carry one attempt to its end on a machine with these answers."""
+    monkeypatch.setattr(attempt_module, "FIRST_RETRY_SEC", 0.001)
+    placed = rig.bench.placed()
+    site = PretendedSite(rig, placed)
+    site.executes, site.stops = executes, stops
+
+    async def connect(_endpoint: Endpoint) -> PretendedSite:
+        return site
+
+    async with await AsyncLogs.open(tmp_path / "logs.db") as logs:
+        context = replace(rig.context, logs=logs, connect=connect)  # type: ignore[arg-type]
+        run = AttemptRun(context, Links(context), placed, lambda *_: None)
+        async with asyncio.timeout(100):
+            await run.run()
+    ended = rig.bench.read(jobs.get_attempt, placed.job_id, placed.number)
+    assert ended is not None
+    assert ended.state == AttemptState.ENDED
+    return site, ended
+
+
+async def test_silence_is_not_the_end_of_an_attempt(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a machine that cannot be reached is gone is for its provider to say; a changed key proves nothing."""
+    silent = [Unreachable("no answer"), HostKeyChanged("another key"), AuthRefused("no"), Unreachable("no answer")]
+    site, ended = await carry(rig, tmp_path, monkeypatch, [*silent, Exit(0, False, 0)], [])
+    assert (ended.cause, ended.number) == (Cause.FINISHED, 1)
+    assert AttemptState.ENDED not in site.states
+
+
+async def test_an_attempt_ends_only_once_its_command_is_certainly_stopped(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Put back while its command may still run, the job would run twice at once."""
+    odd: list[Exit | RemoteError] = [RemoteError("nonsense") for _ in range(3)]
+    refused: list[Exit | RemoteError] = [RemoteError("stuck"), Unreachable("no answer"), Exit(143, False, 0)]
+    site, ended = await carry(rig, tmp_path, monkeypatch, odd, refused)
+    assert ended.cause == Cause.HOST_FAULT
+    assert site.stops == []
+    assert AttemptState.ENDED not in site.states

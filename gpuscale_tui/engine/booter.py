@@ -1,12 +1,14 @@
-"""Booting: a machine takes work once SSH has answered on it; one that never does goes back before it costs a fee."""
+"""Booting: a machine takes work once SSH has answered on it and it has passed its test; one that does not goes back."""
 
 from __future__ import annotations
 
 import asyncio
 
+from gpuscale_tui.engine import examiner
 from gpuscale_tui.engine.context import Context
 from gpuscale_tui.engine.links import Links
 from gpuscale_tui.engine.service import guarded
+from gpuscale_tui.model.hosts import Examination
 from gpuscale_tui.model.jobs import worker_label
 from gpuscale_tui.model.states import Cause, WorkerState
 from gpuscale_tui.model.workers import Worker
@@ -72,7 +74,9 @@ class Booter:
             if not await site.is_usable():
                 await context.db.note(workers.explain, [(worker.id, "boots; its userland lacks sh, tar or tail")])
                 return
-            await self._ready(worker, site.host_key)
+            examined = await examiner.examine(context, worker, site)
+            if await examiner.is_trusted(context, worker, examined):
+                await self._ready(worker, site.host_key, examined)
         except HostKeyChanged as error:
             await context.db.note(workers.explain, [(worker.id, f"boots; {error}")])
         except RemoteError as error:
@@ -80,9 +84,11 @@ class Booter:
         finally:
             self._probing.discard(worker.id)
 
-    async def _ready(self, worker: Worker, host_key: str) -> None:
+    async def _ready(self, worker: Worker, host_key: str, examined: Examination | None) -> None:
         context = self._context
         current = await context.db.read(workers.get, worker.id)
         if current is not None and current.state == WorkerState.BOOTING:
-            await context.db.write(workers.became_ready, worker.id, host_key, now=context.now(), epoch=context.epoch)
+            await context.db.write(
+                workers.became_ready, worker.id, host_key, examined=examined, now=context.now(), epoch=context.epoch
+            )
             context.bells.ring("placer", "planner")

@@ -28,6 +28,7 @@ LONGEST_SKEW_SEC = 100 * 365 * 86_400
 
 LOOK = compact(
     """
+    umask 077
     read -r base || base=
     PATH="$PATH:/usr/local/nvidia/bin:/usr/local/cuda/bin:/usr/local/bin:/usr/bin:/bin"
     # a broken driver lets nvidia-smi hang for ever

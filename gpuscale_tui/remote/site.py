@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from gpuscale_tui.model.hosts import Examination
 from gpuscale_tui.model.machines import Endpoint
-from gpuscale_tui.remote import attempts, lease, pulse, transfer
+from gpuscale_tui.remote import attempts, examination, lease, pulse, transfer
 from gpuscale_tui.remote.attempts import AttemptRef, AttemptStatus, Exit, Sink
 from gpuscale_tui.remote.connection import Machine, connect
 from gpuscale_tui.remote.errors import RemoteError
@@ -44,6 +45,10 @@ class Site(Protocol):
 
     async def is_usable(self) -> bool:
         """Whether the machine has the userland that the run protocol needs."""
+        ...
+
+    async def examine(self, base: str, now: Callable[[], int]) -> Examination:
+        """See `examination.examine`."""
         ...
 
     async def prepare(self, ref: AttemptRef) -> None:
@@ -137,6 +142,10 @@ class OpenSite:
         """See `Site`."""
         done = await self._machine.run(PROBE, timeout_sec=30, label="probe")
         return done.exit_status == 0 and b"usable" in done.stdout
+
+    async def examine(self, base: str, now: Callable[[], int]) -> Examination:
+        """See `Site`."""
+        return await examination.examine(self._machine, base, now)
 
     async def prepare(self, ref: AttemptRef) -> None:
         """See `Site`."""

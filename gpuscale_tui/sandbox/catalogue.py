@@ -59,6 +59,11 @@ _CALLS = (
     Kind("create_reply_lost", "The order is made, then the connection is reset without an answer."),
     _seconds("create_delayed", "The order is made and answered VALUE seconds late, even if the client has gone."),
     Kind("create_lost_race", "Somebody else gets the server first: server-already-rented.", keys=_SERVER),
+    Kind(
+        "create_outbid",
+        "Somebody bids more than a spot order in the moment in which it is made: it is taken, listed, and waits.",
+        keys=_SERVER,
+    ),
     _factor("create_price_moved", "The server's price is multiplied by VALUE just before the order.", keys=_SERVER),
     Kind("server_offline", "create_order answers server-offline.", keys=_SERVER),
     Kind("not_enough_balance", "create_order answers not_enough_balance."),
@@ -74,6 +79,11 @@ _CALLS = (
 )
 _MACHINES = (
     Kind("never_boot", "The machine of a new order never gets beyond mon_container 0.", keys=_SERVER),
+    Kind(
+        "wrong_gpu",
+        "The machine of a new order shows another GPU than is advertised, or one too few.",
+        keys=_SERVER,
+    ),
     _seconds("slow_boot", "The machine of a new order takes VALUE seconds longer to come up.", keys=_SERVER),
     Kind("ssh_refuses", "The container is up (mon_container 2), but nothing listens on its SSH port.", keys=_SERVER),
     _seconds("ssh_drop", "All SSH connections of all machines are cut, each VALUE seconds."),

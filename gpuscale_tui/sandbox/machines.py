@@ -21,6 +21,7 @@ import asyncssh
 from gpuscale_tui.sandbox.files import MachineFiles
 from gpuscale_tui.sandbox.processes import MARK_VARIABLE, Target, remove_tree, sweep
 from gpuscale_tui.sandbox.sessions import Place, Process, run_session
+from gpuscale_tui.sandbox.smi import Cards, install
 
 LOGIN_SECONDS = 60
 CLOSE_SECONDS = 5.0
@@ -28,7 +29,10 @@ CLOSE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class MachineSpec:
-    """What a machine is made from. `mark` is unique to this machine and found again in all its processes."""
+    """What a machine is made from. `mark` is unique to this machine and found again in all its processes.
+
+    `shows` is what its nvidia-smi prints.
+    """
 
     mark: str
     directory: Path
@@ -38,11 +42,18 @@ class MachineSpec:
     command: str
     gpu: str
     cards: int
+    shows: Cards
     nice: int = 0
+
+    @property
+    def programs(self) -> Path:
+        """The folder of its own programs."""
+        return self.directory / ".sandbox"
 
     def place(self) -> Place:
         """Where its processes run: its own directory as home, its own environment and nothing of ours but PATH."""
-        path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)))
+        folders = (str(self.programs), str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))
+        path = os.pathsep.join(folders)
         env = {
             "PATH": path,
             "LANG": "C.UTF-8",
@@ -83,7 +94,7 @@ class Machine:
 
     async def start(self, *, listen: bool = True) -> None:
         """Come up: directory, SSH server (unless it is to refuse), then the order's start command."""
-        await asyncio.to_thread(_make_directory, self.spec.directory)
+        await asyncio.to_thread(_make_directory, self.spec)
         if listen:
             await self._listen()
         self.up = True
@@ -185,9 +196,10 @@ class Machine:
         task.add_done_callback(self._tasks.discard)
 
 
-def _make_directory(directory: Path) -> None:
-    directory.mkdir(mode=0o700, parents=True)
-    (directory / "tmp").mkdir(mode=0o700)
+def _make_directory(spec: MachineSpec) -> None:
+    spec.directory.mkdir(mode=0o700, parents=True)
+    (spec.directory / "tmp").mkdir(mode=0o700)
+    install(spec.shows, spec.programs)
 
 
 def _interpreter(script: str) -> list[str]:

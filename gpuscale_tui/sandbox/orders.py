@@ -22,6 +22,7 @@ from gpuscale_tui.sandbox.history import History
 from gpuscale_tui.sandbox.machines import Machine, MachineSpec
 from gpuscale_tui.sandbox.market import DOLLARS, Market, in_currency, to_micro
 from gpuscale_tui.sandbox.options import Options
+from gpuscale_tui.sandbox.smi import Cards, other_cards
 
 HOUR_MS = 3_600_000
 Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
@@ -158,6 +159,8 @@ class OrderBook:
         self.history.add("created", order=number, server=server.id, kind=wish.kind, price_micro=price)
         if not order.spot:
             self._activate(order)
+        elif self.faults.strike("create_outbid", server=server.id):
+            server.foreign_bid = price * 3 // 2
         self.settle(server)
         return order
 
@@ -285,11 +288,17 @@ class OrderBook:
             command=wish.command,
             gpu=server.labels[0].strip(),
             cards=server.cards,
+            shows=self._cards(server),
             nice=self.options.nice,
         )
         machine = Machine(spec)
         machine.reserve()
         return machine
+
+    def _cards(self, server: Server) -> Cards:
+        """What the machine's nvidia-smi shows: what is advertised, unless its host lies."""
+        cards = Cards((server.gpu.name,) * server.cards, server.gpu.memory, server.cuda)
+        return other_cards(cards) if self.faults.strike("wrong_gpu", server=server.id) else cards
 
     def _activate(self, order: Order) -> None:
         order.since = self.clock()

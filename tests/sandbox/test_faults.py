@@ -299,6 +299,16 @@ async def test_slow_boot(renter: Renter) -> None:
     assert up["ms"] - created["ms"] >= 700
 
 
+async def test_wrong_gpu(renter: Renter) -> None:
+    await renter.fault(wrong_gpu=1)
+    lying, honest = await renter.rent(), await renter.rent(1)
+    for row, other in ((lying, True), (honest, False)):
+        async with await renter.connect(row) as connection:
+            shown = (await connection.run("nvidia-smi --query-gpu=name --format=csv")).stdout.splitlines()
+        advertised = f"{len(shown)}x {shown[0].split(',')[0]}"
+        assert (advertised != row["specs"]["gpu"]) is other
+
+
 async def test_ssh_refuses(renter: Renter) -> None:
     await renter.fault(ssh_refuses=1)
     row = await renter.rent()

@@ -239,7 +239,7 @@ def explain(loaded: Loaded) -> list[Explained]:
 
 def _explained(loaded: Loaded, key: Key, value: object, dotted: str) -> Explained:
     source = loaded.source(HOSTS if dotted.startswith(HOSTS) else key.dotted)
-    shown = "" if value is None else toml_value(value)
+    shown = "" if value is None else toml_value(key.shown(value))
     return Explained(dotted, shown, source, key.meaning, key.allowed)
 
 
@@ -257,7 +257,7 @@ def _converted(key: Key, dotted: str, value: object, file: str) -> tuple[Any, Pr
         converted = None
     if converted is None or not _sound(converted) or not key.fits(converted):
         near = nearest(value, key.choices) if isinstance(value, str) else ""
-        return None, Problem(file, dotted, _shown(value), key.allowed, near)
+        return None, Problem(file, dotted, _shown(key.shown(value)), key.allowed, near)
     return converted, None
 
 

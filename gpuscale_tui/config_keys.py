@@ -21,6 +21,7 @@ from gpuscale_tui.model.settings import Settings, SshHost
 HOSTS = "providers.ssh.hosts"
 API_KEY = "providers.clore.api_key_file"
 BASE_URL = "providers.clore.base_url"
+NOTIFY_URLS = "notify.urls"
 CURRENCIES = ("USD-Blockchain", "CLORE-Blockchain", "bitcoin")
 """Wallets of a Clore account (Clore API reference, section 2)."""
 
@@ -47,6 +48,14 @@ class Key:
     choices: tuple[str, ...] = ()
     rule: Rule | None = None
 
+    def shown(self, value: object) -> object:
+        """The value as it may be shown: of an address of notices, which is a secret, only how it begins."""
+        if self.dotted != NOTIFY_URLS:
+            return value
+        if isinstance(value, tuple | list):
+            return [_beginning(part) for part in value]
+        return _beginning(value)
+
     def fits(self, value: object) -> bool:
         """Whether a value of the right type keeps the setting's own rule too."""
         return value is None or self.rule is None or self.rule.test(value)
@@ -60,6 +69,14 @@ class Tables:
     meaning: str
     keys: Mapping[str, Key]
     tables: Mapping[str, Tables] = field(default_factory=dict)
+
+
+def _beginning(url: object) -> str:
+    """`slack://...`; where a secret is kept is none."""
+    text = str(url)
+    if text.startswith(("file:", "env:")):
+        return text
+    return f"{text.partition('://')[0]}://..." if "://" in text[:32] else "..."
 
 
 def _gpu_or_none(value: str) -> bool:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
-from gpuscale_tui.model.jobs import Attempt
-from gpuscale_tui.model.states import AttemptState, Cause, JobState
+from gpuscale_tui.model.jobs import Attempt, Job, job_label, worker_label
+from gpuscale_tui.model.states import AttemptState, Cause, JobState, WorkerState
+from gpuscale_tui.model.workers import Worker
 from gpuscale_tui.policy.outcomes import judge
-from gpuscale_tui.store import jobs, snapshots, spans, workers
+from gpuscale_tui.store import jobs, notices, snapshots, spans, workers
 from gpuscale_tui.store.jobs import Ending
+from gpuscale_tui.store.notices import NoticeKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,27 @@ def attempt_over(
         saved_at=(None if done else snapshots.last_snapshot_at(connection, attempt.job_id, attempt.number)),
     )
     ended = jobs.end_attempt(connection, attempt, settled, now=now, epoch=epoch)
+    if ended:
+        _tell_end(connection, job, verdict.state, error, now)
     if verdict.state == JobState.PENDING:
         jobs.cancel_requeued(connection, attempt.job_id, now=now, epoch=epoch)
     return ended
+
+
+def _tell_end(connection: sqlite3.Connection, job: Job, state: JobState, error: str | None, now: int) -> None:
+    """A notice of a job that is over; its user knows of one that they cancelled."""
+    name = f"{job_label(job.id)} {job.spec.name}".rstrip()
+    if state == JobState.DONE:
+        notices.add(connection, now, NoticeKind.JOB_DONE, f"{name} is done", job_id=job.id)
+    elif state == JobState.FAILED:
+        notices.add(connection, now, NoticeKind.JOB_FAILED, f"{name} failed: {error or 'no reason'}", job_id=job.id)
+
+
+def _tell_loss(connection: sqlite3.Connection, worker: Worker, detail: str, now: int) -> None:
+    """A notice of a machine that went by itself; `worker` is as it was before."""
+    carried = "" if worker.job_id is None else f"; {job_label(worker.job_id)} ran on it"
+    text = f"{worker_label(worker.id)} is lost: {detail}{carried}"
+    notices.add(connection, now, NoticeKind.MACHINE_LOST, text, worker_id=worker.id, job_id=worker.job_id)
 
 
 def machine_gone(
@@ -76,6 +96,8 @@ def machine_gone(
     """The provider has confirmed that a machine is gone: end it, its attempt and its books."""
     before = workers.get(connection, worker_id)
     gone = workers.confirm_gone(connection, worker_id, detail, cause=cause, now=now, epoch=epoch)
+    if gone.state != WorkerState.RELEASING:
+        _tell_loss(connection, gone, detail, now)
     if before is not None and gone.job_id is not None and gone.attempt is not None:
         attempt = jobs.get_attempt(connection, gone.job_id, gone.attempt)
         if attempt is not None and attempt.state != AttemptState.ENDED:

@@ -67,6 +67,25 @@ class ScalerConfig:
     low_balance_hours: Annotated[
         float, Meta(ge=0, le=8_760, description="Hours that the wallet lasts under which a warning is given; 0 is off.")
     ] = 3.0
+    lease_hours: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=8_760,
+            description="Hours of silence of the engine after which a machine saves and ends its job, and itself; 0 is off.",
+        ),
+    ] = 12.0
+    stalled_minutes: Annotated[
+        float,
+        Meta(
+            ge=0,
+            le=100_000,
+            description="Minutes without output, checkpoint, CPU or GPU use after which a job is reported; 0 is off.",
+        ),
+    ] = 30.0
+    restart_stalled: Annotated[
+        bool, Meta(description="Stop such a job and put it back from its last checkpoint; that counts as a retry.")
+    ] = False
     workdir_max_mb: Annotated[
         float, Meta(gt=0, le=1_000_000, description="Largest working directory that is uploaded, in megabytes.")
     ] = 500.0
@@ -227,6 +246,33 @@ class CheckpointConfig:
     ] = 20_000.0
 
 
+NoticeName = Literal[
+    "job_done", "job_failed", "machine_lost", "budget", "balance", "orphan", "breaker", "stalled", "lease", "bill"
+]
+"""The names of `model.notices.NoticeKind`, as users write them."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotifyConfig:
+    """Messages to you: Slack, mail, Discord, Telegram, webhooks and more, by Apprise (the extra `notify`)."""
+
+    urls: Annotated[
+        tuple[Text, ...],
+        Meta(
+            description="Addresses as Apprise has them; they are secrets: better `file:PATH` (mode 0600) or `env:NAME`."
+        ),
+    ] = ()
+    on: Annotated[tuple[NoticeName, ...], Meta(description="What is told; without job_done only what needs you.")] = (
+        "job_failed", "machine_lost", "budget", "balance", "orphan", "breaker", "stalled", "lease", "bill",
+    )  # fmt: skip
+    min_interval_sec: Annotated[
+        float, Meta(ge=1, le=86_400, description="Seconds between two messages to an address; what waits comes as one.")
+    ] = 60.0
+    private_network: Annotated[
+        bool, Meta(description="Let names of addresses lead into private networks (not needed for an IP you wrote).")
+    ] = False
+
+
 @dataclass(frozen=True, slots=True)
 class UiConfig:
     """The screen."""
@@ -247,4 +293,5 @@ class Settings:
     providers: ProvidersConfig = field(default_factory=ProvidersConfig)
     machines: MachinesConfig = field(default_factory=MachinesConfig)
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
+    notify: NotifyConfig = field(default_factory=NotifyConfig)
     ui: UiConfig = field(default_factory=UiConfig)

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 from gpuscale_tui.model.notices import NoticeKind
 
-__all__ = ["Notice", "NoticeKind", "Target", "add", "failed", "failing", "latest_id", "passed", "prune", "register", "sent",
-           "targets", "waiting"]  # fmt: skip
+__all__ = ["NoticeKind", "add"]
 
 KEPT_MS = 7 * 86_400_000
 KEYED_KEPT_MS = 90 * 86_400_000
@@ -56,13 +55,17 @@ def add(
     key: str = "",
     job_id: int | None = None,
     worker_id: int | None = None,
-) -> None:
-    """Ask for a message; one with a `key` is said once, however often it is asked for. `now` is UTC ms."""
-    connection.execute(
+) -> bool:
+    """Ask for a message; one with a `key` is said once, however often it is asked for. `now` is UTC ms.
+
+    False for a key that was said before.
+    """
+    made = connection.execute(
         "INSERT INTO notices (at, kind, key, text, job_id, worker_id) VALUES (?, ?, ?, ?, ?, ?)"
-        " ON CONFLICT (key) DO NOTHING",
+        " ON CONFLICT (key) DO NOTHING RETURNING id",
         (now, kind, key or None, text[:LONGEST_TEXT], job_id, worker_id),
-    )
+    ).fetchall()
+    return bool(made)
 
 
 def latest_id(connection: sqlite3.Connection) -> int:

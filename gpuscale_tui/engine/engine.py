@@ -21,6 +21,7 @@ from gpuscale_tui.engine.context import Bells, Context, Control
 from gpuscale_tui.engine.keeper import Keeper
 from gpuscale_tui.engine.links import Links
 from gpuscale_tui.engine.lock import EngineLock
+from gpuscale_tui.engine.notifier import Notifier
 from gpuscale_tui.engine.packer import Packer
 from gpuscale_tui.engine.placer import Placer
 from gpuscale_tui.engine.planner import Planner
@@ -45,7 +46,7 @@ from gpuscale_tui.store.home import Home
 LOGGER = logging.getLogger("gpuscale.engine")
 SERVICES = (
     "planner", "reconciler", "booter", "releaser", "placer", "runner", "tidier", "watcher", "packer", "treasurer",
-    "keeper",
+    "notifier", "keeper",
 )  # fmt: skip
 QUIET_SEC: Mapping[str, float] = {
     "planner": 0.3, "reconciler": 0.1, "releaser": 0.1, "runner": 0.1, "tidier": 0.5, "keeper": 0.1, "watcher": 1.0,
@@ -233,6 +234,7 @@ async def work(context: Context, *, exit_when_idle: bool) -> None:
     """Run all services until the keeper says that nothing is left to do."""
     links = Links(context)
     tidier = Tidier(context, links)
+    notifier = Notifier(context)
     try:
         async with asyncio.TaskGroup() as tasks:
             renter = Renter(context, tasks)
@@ -248,6 +250,7 @@ async def work(context: Context, *, exit_when_idle: bool) -> None:
                 Watcher(context, links, tasks),
                 Packer(context),
                 Treasurer(context),
+                notifier,
                 Keeper(context, exit_when_idle=exit_when_idle),
             )
             with doorbell.listening(context.home, context.bells.ring):
@@ -259,7 +262,9 @@ async def work(context: Context, *, exit_when_idle: bool) -> None:
                 await _until_done(context.control)
     except* _Done:
         LOGGER.info("%s", context.control.outcome)
+        await notifier.last_look()
     finally:
+        await notifier.close()
         await tidier.last_look()
         await links.aclose()
 

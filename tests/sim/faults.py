@@ -45,6 +45,7 @@ class Faults:
     partitions: float = 0.0  # unreachable for a while
     resets: float = 0.0  # the connection is lost at once
     vanishing: float = 0.0  # the machine restarts: its processes are gone
+    false_cards: float = 0.0  # share of orders whose machine has another GPU than it was offered with
     fills: float = 0.0  # share of transfers that fail
     op_slow_sec: float = 0.2
     # The engine's own computer, and its users
@@ -98,6 +99,7 @@ RANGES: dict[str, Range] = {
     "partitions": Range(0.05, 1.0),
     "resets": Range(0.1, 2.0),
     "vanishing": Range(0.01, 0.2),
+    "false_cards": Range(0.02, 0.2, 0.3),
     "fills": Range(0.01, 0.2, 0.3),
     "op_slow_sec": Range(0.2, 10, 0.3),
     "kills": Range(0.1, 2.0, 0.7),

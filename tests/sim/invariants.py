@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CALLS_PER_SEC = 2.0
 WINDOW_SEC = 60.0
+LIVE = "SELECT token, rate FROM workers WHERE state NOT IN ('released', 'lost')"
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from gpuscale_tui.model.hosts import Card, Examination
 from gpuscale_tui.model.machines import Endpoint
 from gpuscale_tui.remote.attempts import AttemptRef, Exit, Sink
 from gpuscale_tui.remote.errors import (
@@ -24,7 +25,9 @@ from gpuscale_tui.remote.errors import (
     Unreachable,
 )
 from gpuscale_tui.remote.launch import Launch
+from gpuscale_tui.remote.lease import Ending, Lease
 from gpuscale_tui.remote.protocol import AttemptState, AttemptStatus
+from gpuscale_tui.remote.pulse import Pulse
 from gpuscale_tui.remote.transfer import FetchedFile, RemoteFile
 
 if TYPE_CHECKING:
@@ -72,6 +75,7 @@ class Process:
     stopped_at: int | None = None
     gone_at: int | None = None
     barred: bool = False
+    lapsed: bool = False
     files: dict[str, bytes] = field(default_factory=dict)
     """What was put into its checkpoint directory before it began."""
 
@@ -109,7 +113,7 @@ class Process:
             return None
         size, kept = len(self.output(now)), bool(self.checkpoint(now))
         if self.stopped_at == end:
-            return Exit(143, False, size, stopped=True, has_checkpoints=kept)
+            return Exit(143, False, size, stopped=True, has_checkpoints=kept, lapsed=self.lapsed)
         if self.limit_at == end:
             return Exit(143, True, size, has_checkpoints=kept)
         return Exit(self.work.code, False, size, has_checkpoints=kept)
@@ -151,7 +155,8 @@ def weights(job: str, step: int) -> bytes:
 
 @dataclass(slots=True)
 class Machine:
-    """One host. `ssh_at` is when it begins to answer (None: never), `dead` that it never will again."""
+    """One host. `ssh_at` is when it begins to answer (None: never), `dead` that it never will again. `cards` are the
+    GPUs that it really has. `power_off` ends its rental, where its provider notices that it is off."""
 
     universe: Universe
     address: str
@@ -161,6 +166,10 @@ class Machine:
     ended: bool = False
     out_until: int = 0
     host_key: str = ""
+    cards: tuple[Card, ...] = ()
+    power_off: Callable[[], None] | None = None
+    lease_at: int | None = None
+    lease_over: bool = False
     processes: dict[str, Process] = field(default_factory=dict)
     sites: list[PretendedSite] = field(default_factory=list)
     dice: random.Random = field(init=False)
@@ -185,6 +194,35 @@ class Machine:
         self.dead = True
         self.lose_processes()
         self.universe.note(self.label, "dies")
+        for site in list(self.sites):
+            site.fall_silent()
+
+    def lease(self, terms: Lease) -> bool:
+        """The engine called: count anew. True when the lease was over since it last did."""
+        over, self.lease_over = self.lease_over, False
+        self.lease_at = self.universe.now() + terms.seconds * 1000 if terms.seconds else None
+        if terms.seconds:
+            self.universe.loop.outside(terms.seconds + 0.001, lambda: self._lapse(terms))
+        return over
+
+    def _lapse(self, terms: Lease) -> None:
+        """Nobody called for so long: jobs are stopped, and a rented machine ends itself."""
+        now = self.universe.now()
+        if self.dead or self.ended or self.lease_at is None or now < self.lease_at:
+            return
+        self.lease_at, self.lease_over = None, True
+        self.universe.note(self.label, "lapses")
+        for process in self.live_processes():
+            process.stopped_at = process.stopped_at or now + int(min(process.work.leaves, terms.grace_sec) * 1000)
+            process.lapsed = True
+        if terms.ending is Ending.MACHINE:
+            self.universe.loop.outside(terms.grace_sec + 5.0, self._off)
+
+    def _off(self) -> None:
+        if self.lease_over and not self.ended:
+            self.die()
+            if self.power_off is not None:
+                self.power_off()
 
     def lose_processes(self) -> None:
         """Whatever runs on it is gone without an exit status."""
@@ -300,6 +338,21 @@ class PretendedSite:
 
     async def is_usable(self) -> bool:
         return await self._ask("probe", lambda: True)
+
+    async def examine(self, base: str, now: Callable[[], int]) -> Examination:
+        def look() -> Examination:
+            return Examination(
+                cards=self._machine.cards, driver="570.86", cuda=(12, 8), free_disk_gb=400.0, down_mbps=900.0,
+                up_mbps=300.0, skew_ms=0,
+            )  # fmt: skip
+
+        return await self._ask("examine", look, bound=120.0)
+
+    async def pulse(self, ref: AttemptRef) -> Pulse:
+        return await self._ask("pulse", lambda: Pulse(self._universe.now() % 10**12, 95))
+
+    async def renew_lease(self, base: str, terms: Lease) -> bool:
+        return await self._ask("lease", lambda: self._machine.lease(terms))
 
     async def prepare(self, ref: AttemptRef) -> None:
         await self._ask("prepare", lambda: self._machine.prepared(ref))
@@ -448,7 +501,7 @@ class PretendedSite:
             "fetch", lambda: dict(self._process_of(directory).checkpoint(self._universe.now())), bound=timeout_sec
         )
         last = await self._ask("read again", lambda: self._process_of(directory).saved_step(self._universe.now()))
-        target.mkdir(parents=True, exist_ok=True)
+        target.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - in memory, and nobody waits in virtual time
         found = []
         for name in names:
             if name in content:

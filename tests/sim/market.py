@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from gpuscale_tui.model.gpus import same_gpu
+from gpuscale_tui.model.hosts import Card
 from gpuscale_tui.model.machines import Endpoint
 from gpuscale_tui.model.money import Terms
 from gpuscale_tui.model.offers import Market, Need, Offer, Rental, Survey
@@ -146,6 +147,8 @@ class Bazaar:
         if ours:
             machine = Machine(universe, f"10.{universe.new_number()}.{number % 250}.7", f"{self.name}:{number}")
             machine.ssh_at = None if hangs else now + int(boots * 1000)
+            name = "GTX 1060" if self.hit(faults.false_cards) else f"NVIDIA GeForce {server.gpu_type}"
+            machine.cards = (Card(name, 24_564),) * server.gpu_count
             universe.machines[machine.address] = machine
         order = Order(
             id=f"{self.name[0]}{number}", server=server, terms=self.terms(server, market), market=market, image=image,
@@ -153,6 +156,8 @@ class Bazaar:
             up_at=None if hangs else now + int(boots * 700), machine=machine,
         )  # fmt: skip
         self.orders[order.id] = order
+        if machine is not None and self.dice.random() < 0.5:
+            machine.power_off = lambda: self.end(order, "off")
         universe.note(self.name, "order", order.id, server.id, market.value, order.terms.rate, token, ours)
         return order
 
@@ -323,8 +328,9 @@ class BazaarPort:
         """A row of the list as it was at that time, None when it was not there."""
         if order.shown_at > at or order.created_at > at:
             return None
-        ended = order.ended_at is not None and order.ended_at <= at
-        if ended and order.ended_at is not None and order.ended_at < at - RELIST_MS:
+        over = order.ended_at
+        ended = over is not None and over <= at
+        if over is not None and over < at - RELIST_MS:
             return None
         up = order.up_at is not None and order.up_at <= at and not ended
         machine = order.machine
@@ -333,7 +339,7 @@ class BazaarPort:
             order_id=order.id, server_id=order.server.id, created_at=order.created_at, up=up, ended=ended,
             endpoint=Endpoint(machine.address, 22) if known and machine is not None else None, image=order.image,
             mark=mark_of(order.token), rate=order.terms.rate,
-            billed=order.terms.charge((order.ended_at if ended and order.ended_at is not None else at) - order.created_at),
+            billed=order.terms.charge((over if ended and over is not None else at) - order.created_at),
         )  # fmt: skip
 
     def recognises(self, claim: Claim, rental: Rental) -> bool:

@@ -179,6 +179,7 @@ class Result:
     digest: str
     hours: float
     counts: Counter[str]
+    trace: list[str] | None = None
 
 
 class Universe:

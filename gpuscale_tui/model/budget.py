@@ -86,9 +86,9 @@ class Budget:
         return tuple((scope, limit) for scope, limit in both if limit is not None)
 
 
-def still_due(terms: Terms, held_from: int | None, cost: int, until: int, *, now: int) -> int:
-    """What a machine will have cost by `until` beyond `cost`, which is booked already. `held_from` None: it begins now.
+def still_due(terms: Terms, held_from: int, cost: int, until: int) -> int:
+    """What a machine will have cost by `until` beyond `cost`, which is booked already.
 
     Minimum charges and fees that fall due by then are counted.
     """
-    return max(0, terms.charge(until - (now if held_from is None else held_from)) - cost)
+    return max(0, terms.charge(until - held_from) - cost)

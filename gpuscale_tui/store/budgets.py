@@ -22,13 +22,14 @@ WORDS = {Scope.DAY: "the daily budget", Scope.MONTH: "the monthly budget"}
 class Paid:
     """A machine that may cost money, for whom, and what it costs. Money is micro-dollars, times are UTC ms.
 
-    `job_cost` is what the job on it has cost so far, here and elsewhere.
+    `held_from` of an order that is not known yet is when it was intended: it may cost since then. `job_cost` is what
+    the job on it has cost so far, here and elsewhere.
     """
 
     worker_id: int
     state: WorkerState
     terms: Terms
-    held_from: int | None
+    held_from: int
     cost: int
     release_asked: int
     release_next_at: int | None
@@ -43,14 +44,14 @@ class Paid:
         if self.state == WorkerState.RELEASING:
             waits = self.release_next_at if self.release_next_at is not None and not self.release_asked else now
             until = max(now, waits) + reserve.tick_ms
-        return still_due(self.terms, self.held_from, self.cost, until, now=now)
+        return still_due(self.terms, self.held_from, self.cost, until)
 
     def promised(self, reserve: Reserve, now: int) -> int:
         """The same, but for a machine that is new at least what its first while costs: less would not be worth it."""
         if self.state == WorkerState.RELEASING:
             return self.due(reserve, now)
-        first = (now if self.held_from is None else self.held_from) + reserve.first_ms
-        return max(self.due(reserve, now), still_due(self.terms, self.held_from, self.cost, first, now=now))
+        first = self.held_from + reserve.first_ms
+        return max(self.due(reserve, now), still_due(self.terms, self.held_from, self.cost, first))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,8 @@ def spent(connection: sqlite3.Connection, scope: str, name: str, since: int) -> 
 def paid(connection: sqlite3.Connection) -> list[Paid]:
     """Everything that may cost money."""
     found = connection.execute(
-        "SELECT w.id AS worker_id, w.state, w.terms, w.held_from, w.cost, w.release_asked, w.release_next_at,"
+        "SELECT w.id AS worker_id, w.state, w.terms, coalesce(w.held_from, w.created_at) AS held_from, w.cost,"
+        " w.release_asked, w.release_next_at,"
         " w.job_id, j.project, j.user, coalesce(j.cost, 0) AS job_cost"
         f" FROM workers w LEFT JOIN jobs j ON j.id = w.job_id WHERE w.{LIVE} ORDER BY w.id"
     )

@@ -52,7 +52,11 @@ def test_what_is_booked_in_the_time_counts_and_what_was_before_does_not(bench: B
     assert isinstance(ask(bench, daily, Terms(0)), Worker), "what costs nothing is always welcome"
     bench.now = day_start(bench.now) + DAY_MS
     assert isinstance(ask(bench, monthly, Terms(DOLLAR)), CapReached)
-    assert isinstance(ask(bench, daily, Terms(DOLLAR)), Worker)
+    new = ask(bench, daily, Terms(DOLLAR))
+    assert isinstance(new, Worker)
+    bench.now += 10 * HOUR
+    assert isinstance(ask(bench, daily, Terms(DOLLAR)), CapReached), "it may cost since it was asked for"
+    bench.write(workers.refuse, new.id, "there is none", Cause.PROVIDER_FAULT, **bench.by)
     bench.now = month_start(bench.now + 31 * DAY_MS)
     assert isinstance(ask(bench, monthly, Terms(DOLLAR)), Worker)
 

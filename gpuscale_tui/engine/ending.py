@@ -5,13 +5,20 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from gpuscale_tui.model.hosts import OutcomeKind
 from gpuscale_tui.model.jobs import Attempt, Job, job_label, worker_label
 from gpuscale_tui.model.states import AttemptState, Cause, JobState, WorkerState
 from gpuscale_tui.model.workers import Worker
+from gpuscale_tui.policy.breakers import MINUTE_MS, Rule, job_hold_ms
 from gpuscale_tui.policy.outcomes import judge
-from gpuscale_tui.store import jobs, notices, snapshots, spans, workers
+from gpuscale_tui.store import hosts, jobs, notices, snapshots, spans, workers
 from gpuscale_tui.store.jobs import Ending
 from gpuscale_tui.store.notices import NoticeKind
+from gpuscale_tui.store.why import PROBABLY_THE_JOB
+
+MACHINES_FAULTS = frozenset({Cause.HOST_FAULT, Cause.PROVIDER_FAULT})
+JOB_RULE = Rule(failures=3, first_ms=10 * MINUTE_MS, longest_ms=6 * 60 * MINUTE_MS)
+"""How many different machines in a row may fail under a job before it pauses, and for how long it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +56,61 @@ def attempt_over(
     done = verdict.state == JobState.DONE
     if verdict.counted and job.faults >= limit:
         error = f"{end.error or end.cause}; given up after {job.faults + 1} faults (its limit of retries is {limit})"
+    hold = _job_hold(connection, attempt, end) if verdict.state == JobState.PENDING and verdict.counted else None
+    if hold is not None:
+        error = hold.text(job, end.error or end.cause)
+    pause_ms = max(verdict.pause_ms, 0 if hold is None else hold.pause_ms)
     settled = Ending(
         cause=end.cause,
         job_state=verdict.state,
         exit_code=end.exit_code,
         error=error,
-        not_before=now + verdict.pause_ms if verdict.pause_ms else None,
+        not_before=now + pause_ms if pause_ms else None,
         counted=verdict.counted,
         saved_at=(None if done else snapshots.last_snapshot_at(connection, attempt.job_id, attempt.number)),
     )
     ended = jobs.end_attempt(connection, attempt, settled, now=now, epoch=epoch)
+    if ended and hold is not None:
+        notices.add(connection, now, NoticeKind.BREAKER, f"{job_label(job.id)} pauses: {error}", job_id=job.id)
+    if ended and end.cause == Cause.HOST_FAULT:
+        _note_fault(connection, attempt, end, now)
     if ended:
         _tell_end(connection, job, verdict.state, error, now)
     if verdict.state == JobState.PENDING:
         jobs.cancel_requeued(connection, attempt.job_id, now=now, epoch=epoch)
     return ended
+
+
+@dataclass(frozen=True, slots=True)
+class _Hold:
+    """A job pauses because so many different machines in a row failed under it."""
+
+    machines: int
+    pause_ms: int
+
+    def text(self, job: Job, error: str) -> str:
+        """What its user is told."""
+        return (
+            f"{self.machines} machines in a row failed under it, so {PROBABLY_THE_JOB}: see `gpuscale logs"
+            f" {job_label(job.id)}`; `gpuscale retry {job_label(job.id)}` tries at once (the last: {error})"
+        )
+
+
+def _job_hold(connection: sqlite3.Connection, attempt: Attempt, end: AttemptEnd) -> _Hold | None:
+    """Whether this end opens the job's breaker."""
+    worker = workers.get(connection, attempt.worker_id)
+    if end.cause not in MACHINES_FAULTS or worker is None:
+        return None
+    before = [(host, cause in MACHINES_FAULTS) for host, cause in hosts.recent_machines(connection, attempt.job_id)]
+    machines, pause_ms = job_hold_ms([*before, ((worker.provider, worker.server_id), True)], JOB_RULE)
+    return _Hold(machines, pause_ms) if pause_ms else None
+
+
+def _note_fault(connection: sqlite3.Connection, attempt: Attempt, end: AttemptEnd, now: int) -> None:
+    """A fault under a job counts against a machine that stays; one that goes back for it has been noted."""
+    worker = workers.get(connection, attempt.worker_id)
+    if worker is not None and worker.cause != Cause.HOST_FAULT and worker.ended_at is None:
+        hosts.note(connection, worker, OutcomeKind.JOB_FAULT, end.error or "", now=now, stays=True)
 
 
 def _tell_end(connection: sqlite3.Connection, job: Job, state: JobState, error: str | None, now: int) -> None:

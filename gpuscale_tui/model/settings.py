@@ -222,9 +222,6 @@ class MachinesConfig:
     image_failures: Annotated[
         int, Meta(ge=1, le=100, description="Hosts in a row on which an image never came up before it pauses.")
     ] = 3
-    job_failures: Annotated[
-        int, Meta(ge=1, le=100, description="Machines in a row that failed under a job before the job pauses.")
-    ] = 3
     spot_evictions: Annotated[
         int, Meta(ge=1, le=1_000, description="Spot machines lost within an hour before `auto` rents on demand again.")
     ] = 3

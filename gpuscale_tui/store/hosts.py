@@ -218,12 +218,22 @@ def providers_of(connection: sqlite3.Connection, scope: str, key: str) -> list[s
     return [row[0] for row in connection.execute(query, (key,))]
 
 
-def mark_group(connection: sqlite3.Connection, group_key: str, now: int) -> None:
-    """A job of this group has started, or its user wants another try: what setting up cost until now is forgiven."""
+def forgive_setup(connection: sqlite3.Connection, job_id: int, now: int) -> None:
+    """A job has started, or its user wants another try: what setting up for its group cost until now is forgiven."""
     connection.execute(
-        "INSERT INTO group_marks (group_key, at) VALUES (?, ?) ON CONFLICT (group_key) DO UPDATE SET at = excluded.at",
-        (group_key, now),
+        "INSERT INTO group_marks (group_key, at) SELECT group_key, ?1 FROM jobs WHERE id = ?2"
+        " ON CONFLICT (group_key) DO UPDATE SET at = excluded.at",
+        (now, job_id),
     )
+
+
+def holds_back(connection: sqlite3.Connection, job_id: int) -> bool:
+    """Whether the engine said last that setting up for a job's group has cost enough."""
+    row = connection.execute(
+        "SELECT 1 FROM jobs j JOIN group_reasons g ON g.group_key = j.group_key WHERE j.id = ? AND g.code = 'setup'",
+        (job_id,),
+    ).fetchone()
+    return row is not None
 
 
 def setup_spent(connection: sqlite3.Connection, since: int) -> dict[str, int]:

@@ -18,7 +18,7 @@ from gpuscale_tui.model.states import (
     WorkerState,
     check_transition,
 )
-from gpuscale_tui.store import events, rows, spans
+from gpuscale_tui.store import events, hosts, rows, spans
 
 
 def get(connection: sqlite3.Connection, job_id: int) -> Job | None:
@@ -136,6 +136,8 @@ def advance_attempt(
         connection, now, "attempt", detail, epoch=epoch, job_id=attempt.job_id, attempt=attempt.number,
         worker_id=attempt.worker_id, from_state=current.state, to_state=to,
     )  # fmt: skip
+    if to == AttemptState.RUNNING:
+        hosts.forgive_setup(connection, attempt.job_id, now)
     return replace(current, state=to, started_at=started)
 
 
@@ -303,12 +305,18 @@ def cancel_requeued(connection: sqlite3.Connection, job_id: int, *, now: int, ep
 
 
 def retry(connection: sqlite3.Connection, job_id: int, now: int, user: str) -> bool:
-    """Put a finished job back to `pending`; False when it is pending or running already."""
+    """Put a finished job back to `pending`, or let one that is held after faults go on at once.
+
+    False when it is running, or pending and held by nothing that this could lift.
+    """
     job = get(connection, job_id)
     if job is None:
         raise LookupError(f"there is no job j{job_id}")
-    if job.state in {JobState.PENDING, JobState.RUNNING}:
+    if job.state == JobState.RUNNING:
         return False
+    if job.state == JobState.PENDING:
+        return _let_go(connection, job, now, user)
+    hosts.forgive_setup(connection, job_id, now)
     check_transition(JOB_TRANSITIONS, job.state, JobState.PENDING)
     connection.execute(
         "UPDATE jobs SET state = 'pending', faults = 0, not_before = NULL, worker_id = NULL, finished_at = NULL,"
@@ -318,6 +326,17 @@ def retry(connection: sqlite3.Connection, job_id: int, now: int, user: str) -> b
     events.append(
         connection, now, "job", f"retried by {user}", job_id=job_id, from_state=job.state, to_state=JobState.PENDING
     )
+    return True
+
+
+def _let_go(connection: sqlite3.Connection, job: Job, now: int, user: str) -> bool:
+    """Lift what holds a waiting job back after faults; False when that is nothing."""
+    held = job.not_before is not None and job.not_before > now
+    if not held and not hosts.holds_back(connection, job.id):
+        return False
+    connection.execute("UPDATE jobs SET not_before = NULL WHERE id = ?", (job.id,))
+    hosts.forgive_setup(connection, job.id, now)
+    events.append(connection, now, "request", f"another try asked by {user}", job_id=job.id)
     return True
 
 

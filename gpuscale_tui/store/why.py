@@ -9,6 +9,8 @@ from gpuscale_tui.model.jobs import job_label, worker_label
 from gpuscale_tui.store import budgets
 
 NO_ENGINE = "the engine is not running: start it with `gpuscale`, or without a screen with `gpuscale --autopilot`"
+PROBABLY_THE_JOB = "it is probably the job"
+"""Said in the error of a job that failed on several machines in a row, and then told while it is held."""
 NOT_LOOKED_AT = "submitted; the engine has not looked at it yet"
 
 JOB_COLUMNS = (
@@ -78,6 +80,8 @@ def _pending(row: sqlite3.Row, clock: int | None) -> str:
     if row["not_before"] is not None and row["not_before"] > clock:
         fault = _CAUSES.get(row["cause"] or "", "a fault")
         times = "once" if row["faults"] == 1 else f"{row['faults']} times"
+        if PROBABLY_THE_JOB in (row["error"] or ""):
+            return f"held until {utc(row['not_before'])}: {row['error']}"
         return f"held until {utc(row['not_before'])} because {fault} ({times} so far); it goes on by itself then"
     return str(row["group_reason"] or NOT_LOOKED_AT)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from gpuscale_tui.model.jobs import job_label, worker_label
+from gpuscale_tui.store.notices import Target
 
 JobSort = Literal["queue", "id", "name", "state", "priority", "gpu", "cost", "submitted", "started", "finished"]
 CostKey = Literal["project", "user", "gpu", "provider", "day", "job", "worker"]
@@ -118,6 +119,8 @@ class Status:
     jobs: dict[str, int]
     workers: dict[str, int]
     spend: Spend
+    deaf: tuple[Target, ...] = ()
+    """Addresses that take no notices now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from gpuscale_tui.model.budget import day_start, month_start
 from gpuscale_tui.model.jobs import Attempt
 from gpuscale_tui.model.states import JobState, WorkerState
-from gpuscale_tui.store import budgets, rows, why
+from gpuscale_tui.store import budgets, notices, rows, why
 from gpuscale_tui.store.books import costs
 from gpuscale_tui.store.events import Event
 from gpuscale_tui.store.views import EngineView, JobFilter, JobRow, JobSort, Spend, Status, WorkerRow
@@ -228,6 +228,7 @@ def status(connection: sqlite3.Connection, now: int, default_cap: int) -> Status
         jobs=_job_counts(connection),
         workers=_worker_counts(connection),
         spend=_spend(connection, engine["cap"] if running else default_cap, now),
+        deaf=tuple(notices.failing(connection)),
     )
 
 

@@ -139,6 +139,12 @@ def status(now: Status, cap: int | None) -> Json:
             "today": usd(spend.today),
             "month": usd(spend.month),
         },
+        "notices": {
+            "failing": [
+                {"address": one.label, "since": iso(one.failing_since), "tries": one.failures, "error": one.error}
+                for one in now.deaf
+            ]
+        },
     }
 
 
@@ -169,4 +175,31 @@ def offer(row: OfferRow) -> Json:
         "country": row.country,
         "verdict": row.verdict,
         "read_at": iso(row.read_at),
+    }
+
+
+def host(row: HostRow) -> Json:
+    """One host with its history; times in seconds."""
+    known = row.history
+    return {
+        "provider": known.provider,
+        "server_id": known.server_id,
+        "owner": known.owner,
+        "rentals": known.rentals,
+        "ready_sec": None if known.mean_setup_ms is None else known.mean_setup_ms / 1000,
+        "held_sec": known.held_ms / 1000,
+        "lost_sec": known.lost_ms / 1000,
+        "refusals": known.refusals,
+        "no_starts": known.no_starts,
+        "failed_tests": known.failed_tests,
+        "losses": known.losses,
+        "evictions": known.evictions,
+        "job_faults": known.job_faults,
+        "down_mbps": known.down_mbps,
+        "up_mbps": known.up_mbps,
+        "bill_to_quote": known.price_ratio,
+        "last_at": iso(known.last_at or None),
+        "last_fault_at": iso(known.last_fault_at),
+        "last_fault": known.last_fault,
+        "not_rented_because": row.stands,
     }

@@ -29,6 +29,7 @@ from gpuscale_tui.model.errors import GpuscaleError
 from gpuscale_tui.model.states import LIVE_WORKER_STATES
 from gpuscale_tui.store import queries
 from gpuscale_tui.store.home import Home
+from gpuscale_tui.store.notices import Target
 from gpuscale_tui.store.views import EngineView, Status
 
 SILENT_MS = 60_000
@@ -52,6 +53,7 @@ def status(as_json: bool, home: Home, config: Path | None) -> None:
             ("jobs", ", ".join(f"{count} {state}" for state, count in now.jobs.items())),
             ("workers", _workers_text(now.workers)),
             ("spend", _spend_text(now, cap)),
+            *(("notices", _deaf_text(target, now_ms())) for target in now.deaf),
         ]
     )
 
@@ -103,6 +105,11 @@ def _spend_text(now: Status, cap: int | None) -> str:
         f"{money(spend.used)}/h used and {money(spend.reserved)}/h reserved of {limit};"
         f" today {money(spend.today)}, this month {money(spend.month)}"
     )
+
+
+def _deaf_text(target: Target, now: int) -> str:
+    since = span(now - target.failing_since) if target.failing_since is not None else "some time"
+    return f"{target.label} takes none for {since}: {target.error}"
 
 
 @verb(example="gpuscale stop\ngpuscale stop --now")

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import TextIO
 
 from gpuscale_tui.engine.engine import Engine
+from gpuscale_tui.engine.redaction import log_formatter
 from gpuscale_tui.model.errors import GpuscaleError
 from gpuscale_tui.model.jobs import job_label, worker_label
 from gpuscale_tui.model.settings import Settings
@@ -34,8 +35,10 @@ def run_autopilot(
     after an orderly end, 1 after a failure or with machines not confirmed released. Raises EngineRunning and settings'
     errors.
     """
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(message)s")
     home.ensure()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(log_formatter(home, settings, "%(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     with Database(home.database) as db:
         last = db.read(events.latest_id)
         with Engine(home, settings, mode="autopilot", environ=environ, exit_when_idle=exit_when_idle) as engine:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import platform
 import shutil
 import sqlite3
@@ -21,11 +22,12 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from gpuscale_tui.config import CONFIG_VARIABLE, ConfigError, Loaded, load
+from gpuscale_tui.engine.addresses import addresses
 from gpuscale_tui.engine.lock import running_engine
 from gpuscale_tui.model.errors import FieldError, GpuscaleError
 from gpuscale_tui.model.machines import Endpoint
 from gpuscale_tui.model.settings import Settings, SshHost
-from gpuscale_tui.store import database, engines, health, logs
+from gpuscale_tui.store import database, engines, health, logs, notices
 from gpuscale_tui.store.home import Home
 from gpuscale_tui.store.opening import OLDEST_SQLITE
 
@@ -65,6 +67,7 @@ def examine(home: Home, config: Path | None, environ: Mapping[str, str], now: in
     loaded, found = check_settings(config, environ)
     yield from found
     if loaded is not None:
+        yield from check_notices(home, loaded, environ, now)
         yield from asyncio.run(check_network(home, loaded.settings, environ))
 
 
@@ -238,6 +241,32 @@ def check_settings(config: Path | None, environ: Mapping[str, str]) -> tuple[Loa
     if environ.get(CONFIG_VARIABLE) is None and config is None:
         checks.insert(0, Check("settings", "ok", found, "`gpuscale config init` makes one to edit"))
     return loaded, checks
+
+
+def check_notices(home: Home, loaded: Loaded, environ: Mapping[str, str], now: int) -> Iterator[Check]:
+    """Whether notices can be sent: the library, the addresses, and whether they took the last ones. Sends nothing."""
+    urls = loaded.settings.notify.urls
+    if not urls:
+        yield Check("notices", "ok", "no addresses are set: nothing is sent")
+        return
+    if importlib.util.find_spec("apprise") is None:
+        yield Check(
+            "notices", "fail", "the library that sends them is not installed", "pip install 'gpuscale-tui[notify]'"
+        )
+    for address in addresses(loaded.settings, environ):
+        if address.problem:
+            yield Check("notices", "fail", f"{address.label}: {address.problem}", "mend `urls` in [notify]")
+    file = Path(loaded.source("notify.urls"))
+    written = any(not url.startswith(("file:", "env:")) for url in urls)
+    if written and file.exists() and file.stat().st_mode & 0o077:
+        found = f"{file} has addresses in it, which are secrets, and others can read it"
+        yield Check("notices", "warn", found, f"chmod 600 {file}, or write file:PATH or env:NAME instead")
+    deaf = _ask(home, notices.failing) or []
+    for target in deaf:
+        found = f"{target.label} takes none since {_utc(target.failing_since or now)}: {target.error}"
+        yield Check("notices", "warn", found, "`gpuscale notify test` tries it now")
+    if not deaf:
+        yield Check("notices", "ok", f"{len(urls)} set; `gpuscale notify test` tries them")
 
 
 async def check_network(home: Home, settings: Settings, environ: Mapping[str, str]) -> list[Check]:

@@ -14,8 +14,9 @@ from pathlib import Path
 from types import FrameType
 
 from gpuscale_tui.model.errors import GpuscaleError
+from gpuscale_tui.model.plain import clean_lines
 from gpuscale_tui.model.settings import Settings
-from gpuscale_tui.store.home import Home
+from gpuscale_tui.store.home import Home, private_opener
 from gpuscale_tui.tui.app import GpuscaleApp
 from gpuscale_tui.tui.format import plural, rate
 from gpuscale_tui.tui.host import EngineHost, Leaving, RunningEngine, hand_over, starter
@@ -37,10 +38,10 @@ def run(home: Home, settings: Settings, config: Path | None, environ: Mapping[st
         home, settings, host=host, user_config=config_directory(config), utf8=is_utf8(environ),
         no_color=bool(environ.get("NO_COLOR")),
     )  # fmt: skip
-    with _logging_to(home), _signals(app, host, home, config) as heard:
+    with _logging_to(home, settings), _signals(app, host, home, config) as heard:
         choice = app.run()
     if app.failure:
-        print(app.failure, file=sys.stderr)
+        print(clean_lines(app.failure), file=sys.stderr)
         return 1
     _leave(heard.choice or choice, host, home, config)
     return app.return_code or 0
@@ -64,11 +65,14 @@ def is_utf8(environ: Mapping[str, str]) -> bool:
 
 
 @contextlib.contextmanager
-def _logging_to(home: Home) -> Iterator[None]:
+def _logging_to(home: Home, settings: Settings) -> Iterator[None]:
     """What the engine's thread has to say goes to a file: the terminal belongs to the screen."""
+    from gpuscale_tui.engine.redaction import log_formatter
+
     home.ensure()
-    handler = logging.FileHandler(home.engine_log, encoding="utf-8", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    stream = open(home.engine_log, "a", encoding="utf-8", errors="backslashreplace", opener=private_opener)  # noqa: SIM115
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(log_formatter(home, settings, "%(asctime)s %(levelname)s %(name)s %(message)s"))
     root = logging.getLogger()
     root.addHandler(handler)
     try:
@@ -76,6 +80,7 @@ def _logging_to(home: Home) -> Iterator[None]:
     finally:
         root.removeHandler(handler)
         handler.close()
+        stream.close()
 
 
 class _Heard:

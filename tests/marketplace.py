@@ -59,6 +59,14 @@ class Sandbox:
         """The faults that are on or were, with how often each has struck."""
         return dict(self._call("/sandbox/faults")["faults"])
 
+    def switch(self, path: str, **body: Any) -> Any:
+        """Work one of the control surface's switches, such as `bid`, `floor`, `take` or `balance`."""
+        return self._call(f"/sandbox/{path}", body)
+
+    def control(self, what: str, body: dict[str, Any]) -> Any:
+        """Any other call of the control surface."""
+        return self._call(f"/sandbox/{what}", body)
+
     def evict(self, order_id: int) -> None:
         """End an order without notice."""
         self._call("/sandbox/evict", {"order": order_id})

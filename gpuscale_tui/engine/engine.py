@@ -18,6 +18,7 @@ from typing import Self
 from gpuscale_tui.engine import doorbell, view
 from gpuscale_tui.engine.booter import Booter
 from gpuscale_tui.engine.context import Bells, Context, Control
+from gpuscale_tui.engine.expiry import Expiry
 from gpuscale_tui.engine.keeper import Keeper
 from gpuscale_tui.engine.links import Links
 from gpuscale_tui.engine.lock import EngineLock
@@ -32,6 +33,7 @@ from gpuscale_tui.engine.runner import Runner
 from gpuscale_tui.engine.service import serve
 from gpuscale_tui.engine.tidier import Tidier
 from gpuscale_tui.engine.treasurer import Treasurer
+from gpuscale_tui.engine.wallet import Wallet
 from gpuscale_tui.engine.watcher import Watcher
 from gpuscale_tui.model.settings import Settings
 from gpuscale_tui.providers.registry import build_providers
@@ -46,7 +48,7 @@ from gpuscale_tui.store.home import Home
 LOGGER = logging.getLogger("gpuscale.engine")
 SERVICES = (
     "planner", "reconciler", "booter", "releaser", "placer", "runner", "tidier", "watcher", "packer", "treasurer",
-    "notifier", "keeper",
+    "notifier", "wallet", "expiry", "keeper",
 )  # fmt: skip
 QUIET_SEC: Mapping[str, float] = {
     "planner": 0.3, "reconciler": 0.1, "releaser": 0.1, "runner": 0.1, "tidier": 0.5, "keeper": 0.1, "watcher": 1.0,
@@ -250,6 +252,8 @@ async def work(context: Context, *, exit_when_idle: bool) -> None:
                 Watcher(context, links, tasks),
                 Packer(context),
                 Treasurer(context),
+                Wallet(context),
+                Expiry(context),
                 notifier,
                 Keeper(context, exit_when_idle=exit_when_idle),
             )

@@ -12,7 +12,9 @@ from gpuscale_tui.engine import ending, view
 from gpuscale_tui.engine.context import Context
 from gpuscale_tui.engine.orphans import Orphans, claim_of
 from gpuscale_tui.engine.renter import Renter
+from gpuscale_tui.model.hosts import OutcomeKind
 from gpuscale_tui.model.jobs import worker_label
+from gpuscale_tui.model.notices import NoticeKind
 from gpuscale_tui.model.offers import Rental
 from gpuscale_tui.model.states import Cause, WorkerState
 from gpuscale_tui.model.workers import Worker
@@ -109,7 +111,8 @@ class Reconciler:
 
     async def _adopt(self, worker: Worker, rental: Rental) -> None:
         context = self._context
-        adoption = Adoption(rental.order_id, rental.created_at, rental.endpoint if rental.up else None)
+        endpoint = rental.endpoint if rental.up else None
+        adoption = Adoption(rental.order_id, rental.created_at, endpoint, rental.expires_at)
         await context.db.write(workers.adopt, worker.id, adoption, now=context.now(), epoch=context.epoch)
         context.bells.ring("booter", "releaser", "planner")
 
@@ -145,12 +148,51 @@ class Reconciler:
         if rental.ended:
             await self._gone(worker, f"{worker.provider} reports it as ended", rental.billed)
             return
-        await context.db.write(workers.seen, worker.id)
+        up_at = context.now() if rental.up else None
+        await context.db.write(workers.seen, worker.id, up_at, rental.expires_at)
         if rental.billed is not None:
             await context.db.write(spans.book, worker.id, rental.billed, context.now(), billed=True)
-        if rental.up and worker.endpoint is None and rental.endpoint is not None:
+        if rental.waiting:
+            await self._waits(worker, rental)
+        elif rental.up and worker.endpoint is None and rental.endpoint is not None:
             await context.db.write(workers.set_endpoint, worker.id, rental.endpoint)
             context.bells.ring("booter")
+
+    async def _waits(self, worker: Worker, rental: Rental) -> None:
+        """A spot order that is listed and holds no machine: it is not waited for long, and never taken up again.
+
+        One that had its machine has lost it, and all that was on it. Either goes back, so that it does not begin to
+        cost again when nobody looks.
+        """
+        context = self._context
+        if worker.state == WorkerState.RELEASING:
+            return
+        had_it = worker.up_at is not None or worker.ready_at is not None or bool(rental.billed)
+        if had_it:
+            await self._outbid(worker)
+            return
+        patience = context.settings.scaler.spot_wait_sec
+        waited = context.now() - (worker.held_from or worker.created_at)
+        if waited <= patience * 1000:
+            await context.db.note(workers.explain, [(worker.id, "waits: its bid does not hold the machine yet")])
+            return
+        reason = f"its bid did not get the machine within {patience:g} s (spot_wait_sec)"
+        await context.db.write(
+            workers.begin_release, worker.id, reason, cause=Cause.HOST_FAULT, outcome=OutcomeKind.REFUSED,
+            now=context.now(), epoch=context.epoch,
+        )  # fmt: skip
+        context.bells.ring("releaser", "planner")
+
+    async def _outbid(self, worker: Worker) -> None:
+        context, label = self._context, worker_label(worker.id)
+        reason = f"{worker.provider} took the machine from our bid; its order is given back"
+        await context.db.write(
+            workers.begin_release, worker.id, reason, cause=Cause.PREEMPTED, now=context.now(), epoch=context.epoch
+        )
+        text = f"{label}: {reason}"
+        await context.warn(text, worker_id=worker.id)
+        await context.notify(NoticeKind.MACHINE_LOST, text, job_id=worker.job_id, worker_id=worker.id)
+        context.bells.ring("releaser", "runner", "planner")
 
     async def _gone(self, worker: Worker, detail: str, billed: int | None) -> None:
         """The provider has confirmed it: close the books of this machine and put its job back."""
@@ -158,7 +200,8 @@ class Reconciler:
         now = context.now()
         estimate = 0 if worker.held_from is None else worker.terms.charge(now - worker.held_from)
         total = max(worker.cost, estimate) if billed is None else billed
-        cause = None if worker.state == WorkerState.RELEASING else Cause.PREEMPTED
+        taken = worker.state != WorkerState.RELEASING or worker.cause == Cause.PREEMPTED
+        cause = Cause.PREEMPTED if taken else None
         await context.db.write(
             ending.machine_gone, worker.id, detail, cause, ending.Bill(total, billed is not None),
             retries=context.settings.scaler.max_retries, now=now, epoch=context.epoch,

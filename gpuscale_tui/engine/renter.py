@@ -13,20 +13,27 @@ from gpuscale_tui.model.states import Cause, OrderOutcome
 from gpuscale_tui.model.workers import Worker
 from gpuscale_tui.policy.world import Rent
 from gpuscale_tui.providers.base import Accepted, RentRefused, RentRequest, Unknown
-from gpuscale_tui.store import engines, workers
+from gpuscale_tui.store import engines, wallets, workers
 from gpuscale_tui.store.workers import CapReached, Intent
 
 FIRST_PAUSE_SEC = 10.0
 LONGEST_PAUSE_SEC = 600.0
+SHORT_PAUSE_SEC = 60.0
+"""How often is looked whether a wallet that was too empty can pay again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """A provider that refused for a reason of its own is not asked again before `until` (UTC ms)."""
+    """A provider that refused, or cannot be paid, is not asked again before `until` (UTC ms)."""
 
     until: int
     seconds: float
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Short(CapReached):
+    """An intent that was not written: what is left in the wallet does not pay for it."""
 
 
 class Renter:
@@ -50,7 +57,7 @@ class Renter:
         if pause is None or pause.until <= self._context.now():
             return None
         left = (pause.until - self._context.now()) // 1000
-        return f"{provider} refused: {pause.reason}; tried again in {left} s"
+        return f"{provider} {pause.reason}; tried again in {left} s"
 
     def begin(self, rent: Rent, request_id: int | None) -> asyncio.Task[None] | None:
         """Rent in the background, unless that provider is busy, not read yet or paused."""
@@ -71,7 +78,7 @@ class Renter:
             self._busy.discard(rent.offer.provider)
             if worker is not None:
                 self.calling.discard(worker.id)
-            self._context.bells.ring("planner", "reconciler")
+            self._context.bells.ring("planner", "reconciler", "wallet")
 
     async def _intend(self, rent: Rent, request_id: int | None) -> Worker | None:
         """Write what is about to be done, if the cap still allows it."""
@@ -88,6 +95,9 @@ class Renter:
             budget=view.budget(context.settings),
         )
         written = await context.db.write(_intend_for, intent, request_id, now=context.now(), epoch=context.epoch)
+        if isinstance(written, Short):
+            until = context.now() + round(SHORT_PAUSE_SEC * 1000)
+            self._pauses[rent.offer.provider] = Pause(until, FIRST_PAUSE_SEC, f"is not ordered from: {written.reason}")
         if isinstance(written, CapReached):
             return None
         self.calling.add(written.id)
@@ -119,23 +129,29 @@ class Renter:
         await context.db.write(workers.record_outcome, worker.id, state, detail, now=context.now(), epoch=context.epoch)
 
     async def _refused(self, worker: Worker, outcome: RentRefused) -> None:
-        """It is certain that there is no order; leave the server or the provider alone for a while."""
+        """It is certain that there is no order; leave the server or the provider alone for a while.
+
+        Where only the price had moved nobody is left alone: the next look at the market has the new one.
+        """
         context = self._context
         cause = Cause.HOST_FAULT if outcome.pause_server else Cause.PROVIDER_FAULT
         await context.db.write(
             workers.refuse, worker.id, f"refused: {outcome.reason}", cause, now=context.now(), epoch=context.epoch
         )
-        if not outcome.pause_server:
+        if not outcome.pause_server and not outcome.moved:
             before = self._pauses.get(worker.provider)
             seconds = FIRST_PAUSE_SEC if before is None else min(before.seconds * 2, LONGEST_PAUSE_SEC)
             until = context.now() + int(seconds * 1000)
-            self._pauses[worker.provider] = Pause(until, seconds, outcome.reason)
+            self._pauses[worker.provider] = Pause(until, seconds, f"refused: {outcome.reason}")
 
 
 def _intend_for(
     connection: sqlite3.Connection, intent: Intent, request_id: int | None, *, now: int, epoch: int
 ) -> Worker | CapReached:
     """The intent and the request that it answers, in one transaction."""
+    short = wallets.shortage(connection, intent.offer, now)
+    if short is not None:
+        return Short(short)
     written = workers.write_intent(connection, intent, now=now, epoch=epoch)
     if request_id is not None and isinstance(written, Worker):
         engines.fulfil_one(connection, request_id, now)

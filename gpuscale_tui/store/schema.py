@@ -323,5 +323,26 @@ MIGRATIONS: tuple[str, ...] = (
         group_key TEXT PRIMARY KEY,
         at        INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
+
+    CREATE TABLE wallets (                         -- what is left to pay with, as last read
+        provider  TEXT PRIMARY KEY,
+        name      TEXT NOT NULL,                   -- of the wallet that orders are paid from
+        micros    INTEGER NOT NULL,
+        at        INTEGER NOT NULL,
+        low_since INTEGER                          -- since when it lasts for too few hours
+    ) STRICT, WITHOUT ROWID;
+
+    ALTER TABLE workers ADD COLUMN silent_since INTEGER; -- since when SSH does not answer there, though it did
+    ALTER TABLE workers ADD COLUMN down_since INTEGER; -- since when its provider says that it does not run, though it did
+    ALTER TABLE attempts ADD COLUMN stalled_at INTEGER; -- when it was noticed that its job does nothing
+    CREATE TABLE silences (                        -- how long machines were out of reach before they answered again
+        id        INTEGER PRIMARY KEY,
+        at        INTEGER NOT NULL,                -- when it answered again
+        worker_id INTEGER NOT NULL REFERENCES workers (id),
+        provider  TEXT NOT NULL,
+        server_id TEXT NOT NULL,
+        lasted_ms INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX silences_of_provider ON silences (provider, id);
     """,
 )

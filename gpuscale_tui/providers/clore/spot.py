@@ -122,6 +122,7 @@ class Auctions:
                 self._failed[server_id] = asyncio.get_running_loop().time()
             else:
                 self._keep(server_id, auction)
+                return auction
         return self.known(server_id, max_age_sec)
 
     def told_floor(self, server_id: int, currency: str, floor: Decimal) -> None:
@@ -141,38 +142,54 @@ class Auctions:
         return asyncio.get_running_loop().time() - at
 
 
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """How a spot order was last seen, and since when (the loop's seconds) each has been so."""
+
+    spend: Decimal
+    spend_since: float
+    runs: bool
+    runs_since: float
+
+
 class Waiting:
     """Which spot orders are listed and hold no machine. Asked of the auction; without an answer, told by the spend."""
 
     def __init__(self, auctions: Auctions) -> None:
         self._auctions = auctions
-        self._spend: dict[int, tuple[Decimal, float]] = {}
+        self._seen: dict[int, _Sight] = {}
 
     async def among(self, orders: list[Order], max_age_sec: float, most: int) -> frozenset[int]:
-        """The ids of those that wait. At most `most` calls are made; a container that runs is believed meanwhile."""
-        clock = asyncio.get_running_loop().time
+        """The ids of those that wait. At most `most` calls are made; a container that runs is believed meanwhile.
+
+        What is known of an auction counts for `max_age_sec`, if it is not from before the order stopped running.
+        """
+        now = asyncio.get_running_loop().time()
         spot = [order for order in orders if order.spot and not order.expired]
-        self._spend = {order.id: self._since(order, clock()) for order in spot}
+        self._seen = {order.id: self._sight(order, now) for order in spot}
         found = set()
         for order in spot:
-            stalled = clock() - self._spend[order.id][1] > STALLED_SEC
-            if order.container == 2 and not stalled:
+            sight = self._seen[order.id]
+            stalled = now - sight.spend_since > STALLED_SEC
+            if sight.runs and not stalled:
                 continue
-            asked = order.server is not None and not self._auctions.is_fresh(order.server, max_age_sec)
-            if asked and most <= 0:
-                holds = None
-            else:
-                most -= asked
-                holds = await self._holds(order, max_age_sec)
+            age = min(max_age_sec, max_age_sec if sight.runs else now - sight.runs_since)
+            calls = order.server is not None and not self._auctions.is_fresh(order.server, age)
+            holds = await self._holds(order, age) if most > 0 or not calls else None
+            most -= calls
             if holds is False or (holds is None and (stalled or not order.spend)):
                 found.add(order.id)
         return frozenset(found)
 
-    def _since(self, order: Order, now: float) -> tuple[Decimal, float]:
-        """The spend, and since when it has been the same."""
-        spend = order.spend or Decimal(0)
-        before = self._spend.get(order.id)
-        return before if before is not None and before[0] == spend else (spend, now)
+    def _sight(self, order: Order, now: float) -> _Sight:
+        spend, runs = order.spend or Decimal(0), order.container == 2
+        before = self._seen.get(order.id, _Sight(spend, now, runs, now))
+        return _Sight(
+            spend,
+            before.spend_since if before.spend == spend else now,
+            runs,
+            before.runs_since if before.runs == runs else now,
+        )
 
     async def _holds(self, order: Order, max_age_sec: float) -> bool | None:
         if order.server is None:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -19,10 +18,24 @@ from gpuscale_tui.remote.errors import RemoteError
 from gpuscale_tui.remote.launch import Launch
 from gpuscale_tui.remote.lease import Lease
 from gpuscale_tui.remote.pulse import Pulse
+from gpuscale_tui.remote.scripts import compact
 from gpuscale_tui.remote.transfer import FetchedFile, RemoteFile
 
 CONNECT_SEC = 15.0
 PROBE = "uname -s && command -v sh tar tail mkdir mv >/dev/null && echo usable"
+
+LINK = compact(
+    """
+echo gpuscale:begin
+cd || exit
+if [ -L "$2" ]; then exit 0; fi
+mkdir -p -- "./${2%/*}" || exit
+rmdir -- "./$2" 2>/dev/null
+if [ -e "$2" ]; then exit 1; fi
+ln -s -- "$HOME/$3" "./$2"
+"""
+)
+"""$2 where the link is to be, $3 where it leads, both relative to the remote home."""
 
 
 class Site(Protocol):
@@ -205,12 +218,10 @@ class OpenSite:
 
     async def link_checkpoints(self, ref: AttemptRef, path: str) -> bool:
         """See `Site`."""
-        target = shlex.quote(f"{ref.directory}/work/{path}")
-        script = (
-            f'[ -L {target} ] || {{ mkdir -p -- "$(dirname -- {target})" && rmdir -- {target} 2>/dev/null;'
-            f' ln -s -- "$HOME/{ref.directory}/checkpoints" {target}; }}'
+        words = (f"{ref.directory}/work/{path}", f"{ref.directory}/checkpoints")
+        done = await self._machine.run_command(
+            self._machine.command(LINK, *words), stdin=b"", timeout_sec=30, label="linking the checkpoint directory"
         )
-        done = await self._machine.run(script, label="linking the checkpoint directory")
         return done.exit_status == 0
 
     async def close(self) -> None:

@@ -8,6 +8,7 @@ from gpuscale_tui.cli.formatting import iso, usd
 from gpuscale_tui.model.jobs import job_label, worker_label
 
 if TYPE_CHECKING:
+    from gpuscale_tui.engine.standing import HostRow
     from gpuscale_tui.model.jobs import Attempt, JobSpec
     from gpuscale_tui.store.events import Event
     from gpuscale_tui.store.market import OfferRow

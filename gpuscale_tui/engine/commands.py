@@ -11,11 +11,13 @@ import sqlite3
 from collections.abc import Sequence
 
 from gpuscale_tui.model.errors import FieldError, NotFound, Refused
+from gpuscale_tui.model.hosts import Ban
 from gpuscale_tui.model.jobs import JobSpec, job_label, worker_label
 from gpuscale_tui.model.money import format_usd, parse_usd
+from gpuscale_tui.model.plain import clean
 from gpuscale_tui.model.settings import Settings
 from gpuscale_tui.model.states import LIVE_WORKER_STATES
-from gpuscale_tui.store import engines, jobs, market, workers
+from gpuscale_tui.store import engines, hosts, jobs, market, workers
 from gpuscale_tui.store.home import Home
 from gpuscale_tui.store.secrets import write_job_secrets
 
@@ -96,6 +98,48 @@ def scale_down(connection: sqlite3.Connection, amount: int, *, user: str, now: i
 def stop(connection: sqlite3.Connection, *, at_once: bool, user: str, now: int) -> None:
     """Ask the engine to end: after what runs has finished, or at once after saving and giving everything back."""
     engines.ask(connection, "stop_now" if at_once else "stop", None, user=user, now=now)
+
+
+def ban(
+    connection: sqlite3.Connection,
+    scope: str,
+    key: str,
+    *,
+    provider: str | None = None,
+    hold_ms: int | None = None,
+    reason: str = "",
+    user: str,
+    now: int,
+) -> str:
+    """Rent this host (`scope` host, `key` its server id) or any of an owner's no more, for `hold_ms` or for good.
+
+    Machines that are rented there stay. Returns the provider that was meant.
+    """
+    meant = _provider_of(connection, scope, key, provider)
+    until = None if hold_ms is None else now + hold_ms
+    hosts.ban(connection, Ban(scope, meant, key, now, until, clean(reason)[:200], user))
+    return meant
+
+
+def unban(
+    connection: sqlite3.Connection, scope: str, key: str, *, provider: str | None = None, user: str, now: int
+) -> str:
+    """Lift a ban; returns the provider that was meant."""
+    banned = [held.provider for held in hosts.bans(connection, now) if (held.scope, held.key) == (scope, key)]
+    meant = provider or (banned[0] if len(banned) == 1 else _provider_of(connection, scope, key, provider))
+    if not hosts.unban(connection, scope, meant, key, user=user, now=now):
+        raise NotFound(f"{scope} {key} of {meant} is not banned; `gpuscale hosts` lists them")
+    return meant
+
+
+def _provider_of(connection: sqlite3.Connection, scope: str, key: str, provider: str | None) -> str:
+    """Where a host or an owner is meant to be: where it is known, else on the marketplace."""
+    if not key or len(key) > 128 or key != clean(key):
+        raise FieldError(scope, key, "an id as `gpuscale hosts` and `gpuscale market` print it")
+    known = hosts.providers_of(connection, scope, key)
+    if provider is None and len(known) > 1:
+        raise Refused(f"{scope} {key} is known at {' and '.join(known)}: say which by --provider")
+    return provider or (known[0] if known else "clore")
 
 
 def _must_exist(connection: sqlite3.Connection, job_ids: Sequence[int]) -> None:

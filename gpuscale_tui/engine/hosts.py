@@ -1,64 +1,13 @@
-"""What the engine knows of other people's hosts: who is paused or banned, and what their work is expected to cost."""
+"""What the engine knows of other people's hosts, read again when something happened; breakers that open are told."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from collections.abc import Sequence
 
 from gpuscale_tui.engine.context import Context
-from gpuscale_tui.model.hosts import Ban, History, HostId, MarketHistory, Outcome, OwnerId
-from gpuscale_tui.model.settings import MachinesConfig
-from gpuscale_tui.model.states import WorkerState
+from gpuscale_tui.engine.standing import Opened, Record, Standing, read
 from gpuscale_tui.model.workers import Worker
-from gpuscale_tui.policy import breakers
-from gpuscale_tui.policy.breakers import Breaker, Position, Rule
-from gpuscale_tui.policy.matching import BANNED
-from gpuscale_tui.store import hosts
 from gpuscale_tui.store.notices import NoticeKind
-
-K = TypeVar("K")
-HISTORY_MS = 90 * breakers.DAY_MS
-"""Hosts change hands and hardware: what is older counts no more."""
-OWN_HOST_LONGEST_MS = 15 * breakers.MINUTE_MS
-TOLD_FROM = 2
-"""Failures of one host in a row from which its pause is worth a message to the outside."""
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What the store says. `newest` tells whether outcomes and history have changed since they were read."""
-
-    newest: int
-    outcomes: Sequence[Outcome]
-    history: History
-    bans: Sequence[Ban]
-    setup_spent: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How hosts stand now: what is paused, as `policy.world.Limits` has it, and what is known of them."""
-
-    paused: Mapping[HostId, str] = field(default_factory=dict)
-    paused_owners: Mapping[OwnerId, str] = field(default_factory=dict)
-    paused_images: Mapping[str, str] = field(default_factory=dict)
-    paused_markets: Mapping[tuple[str, str], str] = field(default_factory=dict)
-    history: History = field(default_factory=History)
-    setup_spent: Mapping[str, int] = field(default_factory=dict)
-
-
-def read(connection: sqlite3.Connection, before: Record | None, now: int) -> Record:
-    """What the store says; only what has changed since `before` is read again."""
-    newest = hosts.newest(connection)
-    bans, spent = hosts.bans(connection, now), hosts.setup_spent(connection, now - breakers.MEMORY_MS)
-    if before is not None and before.newest == newest:
-        return replace(before, bans=bans, setup_spent=spent)
-    since = now - HISTORY_MS
-    known = {found.host: found for found in hosts.histories(connection, since)}
-    history = History(known, hosts.market_histories(connection, since))
-    return Record(newest, hosts.outcomes(connection, now - breakers.MEMORY_MS), history, bans, spent)
 
 
 class Hosts:
@@ -75,88 +24,13 @@ class Hosts:
         self._record = record = await context.db.read(read, self._record, now)
         settings = context.settings.machines
         own = frozenset(name for name, provider in context.providers.items() if not provider.facts.boots)
-        opened = _Opened.of(record.outcomes, settings, own, now)
+        opened = Opened.of(record.outcomes, settings, own, now)
         await self._tell(opened)
         return opened.standing(record, live, now)
 
-    async def _tell(self, opened: _Opened) -> None:
+    async def _tell(self, opened: Opened) -> None:
         """Say once that a breaker has opened."""
         for key, text in opened.messages():
             if key not in self._told:
                 self._told.add(key)
                 await self._context.notify(NoticeKind.BREAKER, text, key=key)
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """The breakers that are not closed."""
-
-    hosts: Mapping[HostId, Breaker]
-    owners: Mapping[OwnerId, Breaker]
-    images: Mapping[str, Breaker]
-    markets: Mapping[tuple[str, str], str]
-
-    @classmethod
-    def of(cls, outcomes: Sequence[Outcome], settings: MachinesConfig, own: frozenset[str], now: int) -> _Opened:
-        first_ms = round(settings.pause_minutes * breakers.MINUTE_MS)
-        rented = Rule(settings.host_failures, first_ms)
-        ours = Rule(settings.host_failures, min(first_ms, breakers.OWN_HOST_PAUSE_MS), OWN_HOST_LONGEST_MS)
-        return cls(
-            breakers.host_breakers(outcomes, lambda host: ours if host[0] in own else rented, now),
-            breakers.owner_breakers(outcomes, Rule(settings.owner_failures, 2 * first_ms), now),
-            breakers.image_breakers(outcomes, Rule(settings.image_failures, first_ms), now),
-            breakers.spot_pauses(outcomes, settings.spot_evictions, now),
-        )
-
-    def messages(self) -> list[tuple[str, str]]:
-        """A key that is the same as long as a breaker stays open, and the words."""
-        named = [
-            *((f"host {key[1]} of {key[0]}", found) for key, found in self.hosts.items() if found.streak >= TOLD_FROM),
-            *((f"all hosts of owner {key[1]} at {key[0]}", found) for key, found in self.owners.items()),
-            *((f"image {key}", found) for key, found in self.images.items()),
-        ]
-        return [
-            (f"breaker:{name}:{found.until}", f"{name}: {found.streak} failures in a row, {found.pause()}")
-            for name, found in named
-            if found.position == Position.OPEN
-        ]
-
-    def standing(self, record: Record, live: Sequence[Worker], now: int) -> Standing:
-        """With users' bans, which come first, and with the machines that are rented now."""
-        trying = [worker for worker in live if worker.state in {WorkerState.ORDERING, WorkerState.BOOTING}]
-        owners = {(worker.provider, worker.owner or "") for worker in trying}
-        images = {worker.image for worker in trying}
-        bans = {(ban.scope, ban.provider, ban.key): _ban_text(ban) for ban in record.bans}
-        return Standing(
-            paused=_pauses(self.hosts, ()) | {key[1:]: text for key, text in bans.items() if key[0] == "host"},
-            paused_owners=_pauses(self.owners, owners)
-            | {key[1:]: text for key, text in bans.items() if key[0] == "owner"},
-            paused_images=_pauses(self.images, images),
-            paused_markets=self.markets,
-            history=replace(record.history, markets=_with_live(record.history.markets, live, now)),
-            setup_spent=record.setup_spent,
-        )
-
-
-def _pauses(found: Mapping[K, Breaker], trying: Collection[object]) -> dict[K, str]:
-    """Why nothing is rented, by what; `trying` are those with a machine on its way."""
-    paused = {key: breaker.pause(trying=key in trying) for key, breaker in found.items()}
-    return {key: why for key, why in paused.items() if why is not None}
-
-
-def _ban_text(ban: Ban) -> str:
-    until = "" if ban.until is None else f" until {breakers.clock(ban.until)}"
-    return f"{BANNED} by {ban.user}{until}" + (f": {ban.reason}" if ban.reason else "")
-
-
-def _with_live(
-    markets: Mapping[tuple[str, str], MarketHistory], live: Sequence[Worker], now: int
-) -> dict[tuple[str, str], MarketHistory]:
-    """The hours of machines that are still held count too: a market is not bad because its good machines go on."""
-    found = dict(markets)
-    for worker in live:
-        if worker.held_from is not None and worker.ready_at is not None:
-            key = (worker.provider, str(worker.market))
-            known = found.get(key, MarketHistory())
-            found[key] = replace(known, held_ms=known.held_ms + max(0, now - worker.held_from))
-    return found

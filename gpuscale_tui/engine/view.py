@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gpuscale_tui.engine.hosts import Standing
+from gpuscale_tui.engine.standing import Standing
 from gpuscale_tui.model.budget import Budget, Reserve
 from gpuscale_tui.model.cuda import parse_cuda
 from gpuscale_tui.model.gpus import canonical_gpu
@@ -96,6 +96,7 @@ def machines(
             group_key=worker.group_key,
             idle_since=worker.idle_since,
             busy_since=busy_since.get(worker.id),
+            taking_work=worker.silent_since is None,
             purpose=worker.purpose,
             unsaved_since=work[worker.id].saved_at if worker.id in work else None,
             priority=work[worker.id].priority if worker.id in work else 0,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from gpuscale_tui.model.cuda import Cuda
+from gpuscale_tui.model.cuda import Cuda, cuda_text
+from gpuscale_tui.model.gpus import canonical_gpu
 
 HostId = tuple[str, str]
 """Provider and the provider's own id of the server."""
@@ -173,3 +175,66 @@ class Promise:
     memory_gb: float | None = None
     cuda: Cuda | None = None
     image_cuda: Cuda | None = None
+
+
+def failures_in_words(known: HostHistory) -> str:
+    """`2 never came up, 1 evicted`; empty for a host that never failed."""
+    counted = (
+        (known.refusals, "refused"),
+        (known.no_starts, "never came up"),
+        (known.failed_tests, "failed the test"),
+        (known.losses, "lost"),
+        (known.job_faults, "failed a job"),
+        (known.evictions, "taken away"),
+    )
+    return ", ".join(f"{number} {what}" for number, what in counted if number)
+
+
+def in_words(known: HostHistory) -> list[str]:
+    """What is known of a host, in two or three lines."""
+    setup = known.mean_setup_ms
+    times = "once" if known.rentals == 1 else f"{known.rentals} times"
+    first = [
+        f"rented {times}" if known.rentals else "never held yet",
+        f"held {_minutes(known.held_ms)} in all" if known.held_ms else "",
+        f"ready after {_minutes(setup)} on average" if setup is not None else "",
+    ]
+    failed = failures_in_words(known)
+    second = [
+        f"of these {failed}" if failed else "no failure",
+        f"{_minutes(known.lost_ms)} of work lost" if known.lost_ms else "",
+        f"the last: {known.last_fault}" if known.last_fault else "",
+    ]
+    ratio = known.price_ratio
+    third = [
+        f"{known.down_mbps:.0f} Mbit/s from there over SSH" if known.down_mbps is not None else "",
+        f"billed {ratio:.2f} of what was quoted" if ratio is not None else "",
+    ]
+    return [line for parts in (first, second, third) if (line := "; ".join(part for part in parts if part))]
+
+
+def _minutes(milliseconds: int) -> str:
+    """`40 s`, `12 min`, `3.5 h`."""
+    seconds = milliseconds / 1000
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def examination_in_words(found: Examination) -> str:
+    """What a test found, in one line."""
+    parts = [
+        cards_in_words(found.cards) if found.cards else "no GPU seen",
+        f"driver {found.driver}" if found.driver else "",
+        f"CUDA {cuda_text(found.cuda)}" if found.cuda else "",
+        f"{found.free_disk_gb:.0f} GB of disk free" if found.free_disk_gb is not None else "",
+        f"{found.down_mbps:.0f} Mbit/s down" if found.down_mbps is not None else "",
+        f"{found.up_mbps:.0f} Mbit/s up" if found.up_mbps is not None else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def cards_in_words(cards: tuple[Card, ...]) -> str:
+    """`2x RTX 4090 and 1x RTX 3090`."""
+    counted = Counter(canonical_gpu(card.name) or "an unnamed GPU" for card in cards)
+    return " and ".join(f"{number}x {name}" for name, number in counted.items())

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 
 from gpuscale_tui.model.cuda import cuda_text
-from gpuscale_tui.model.gpus import canonical_gpu, same_gpu
-from gpuscale_tui.model.hosts import Card, Examination, Promise
+from gpuscale_tui.model.gpus import same_gpu
+from gpuscale_tui.model.hosts import Examination, Promise, cards_in_words
 
 MEMORY_SHARE = 0.9
 """Least part of the promised memory that a GPU must show: drivers and error correction take some of it."""
@@ -54,19 +53,6 @@ def judge(found: Examination, promise: Promise, limits: TestLimits) -> Opinion:
     )
 
 
-def in_words(found: Examination) -> str:
-    """What a test found, in one line."""
-    parts = [
-        _cards_text(found.cards) if found.cards else "no GPU seen",
-        f"driver {found.driver}" if found.driver else "",
-        f"CUDA {cuda_text(found.cuda)}" if found.cuda else "",
-        f"{found.free_disk_gb:.0f} GB of disk free" if found.free_disk_gb is not None else "",
-        f"{found.down_mbps:.0f} Mbit/s down" if found.down_mbps is not None else "",
-        f"{found.up_mbps:.0f} Mbit/s up" if found.up_mbps is not None else "",
-    ]
-    return ", ".join(part for part in parts if part)
-
-
 def _missing_cards(found: Examination, promise: Promise) -> str:
     if promise.gpu_type is None or promise.gpu_count == 0:
         return ""
@@ -75,7 +61,7 @@ def _missing_cards(found: Examination, promise: Promise) -> str:
     there = found.cards or ()
     if len(there) >= promise.gpu_count:
         return ""
-    seen = _cards_text(there) if there else "no GPU (nvidia-smi shows none)"
+    seen = cards_in_words(there) if there else "no GPU (nvidia-smi shows none)"
     return f"has {seen}, offered as {promise.gpu_count}x {promise.gpu_type}"
 
 
@@ -85,7 +71,7 @@ def _other_cards(found: Examination, promise: Promise) -> str:
         return ""
     if all(same_gpu(card.name, promise.gpu_type) for card in found.cards):
         return ""
-    return f"has {_cards_text(found.cards)}, offered as {promise.gpu_count}x {promise.gpu_type}"
+    return f"has {cards_in_words(found.cards)}, offered as {promise.gpu_count}x {promise.gpu_type}"
 
 
 def _small_memory(found: Examination, promise: Promise) -> str:
@@ -130,8 +116,3 @@ def _wrong_clock(found: Examination, limits: TestLimits) -> str:
         return ""
     way = "ahead of" if found.skew_ms > 0 else "behind"
     return f"its clock is {abs(found.skew_ms) // 1000} s {way} ours"
-
-
-def _cards_text(cards: tuple[Card, ...]) -> str:
-    counted = Counter(canonical_gpu(card.name) or "an unnamed GPU" for card in cards)
-    return " and ".join(f"{number}x {name}" for name, number in counted.items())

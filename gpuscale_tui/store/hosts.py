@@ -193,6 +193,8 @@ def ban(connection: sqlite3.Connection, order: Ban) -> None:
         (order.scope, order.provider, order.key, order.at, order.until, order.reason, order.user),
     )
     why = f": {order.reason}" if order.reason else ""
+    if order.scope == "host":
+        _say_on_the_market(connection, order.provider, order.key, f"banned by {order.user}{why}")
     events.append(
         connection, order.at, "request", f"{order.scope} {order.key} of {order.provider} banned by {order.user}{why}"
     )
@@ -204,8 +206,17 @@ def unban(connection: sqlite3.Connection, scope: str, provider: str, key: str, *
         "DELETE FROM bans WHERE scope = ? AND provider = ? AND key = ? RETURNING key", (scope, provider, key)
     ).fetchall()
     if gone:
+        if scope == "host":
+            _say_on_the_market(connection, provider, key, "no longer banned; judged at the next look")
         events.append(connection, now, "request", f"{scope} {key} of {provider} no longer banned, by {user}")
     return bool(gone)
+
+
+def _say_on_the_market(connection: sqlite3.Connection, provider: str, server_id: str, verdict: str) -> None:
+    """The last reading of the market says so at once; the next one is judged anew."""
+    connection.execute(
+        "UPDATE offers SET verdict = ? WHERE provider = ? AND server_id = ?", (verdict, provider, server_id)
+    )
 
 
 def providers_of(connection: sqlite3.Connection, scope: str, key: str) -> list[str]:

@@ -11,6 +11,7 @@ from functools import cache
 
 from gpuscale_tui.model.errors import GpuscaleError, nearest
 from gpuscale_tui.model.jobs import job_label, worker_label
+from gpuscale_tui.store.market import OfferRow
 from gpuscale_tui.store.views import JobRow, WorkerRow
 
 SCREENS = ("queue", "workers", "costs", "logs", "checkpoints", "market", "events")
@@ -33,6 +34,7 @@ class Subject:
     job: JobRow | None = None
     worker: WorkerRow | None = None
     engine: str = "none"
+    offer: OfferRow | None = None
 
 
 def _always(_subject: Subject) -> str:
@@ -60,6 +62,8 @@ def _can_retry(subject: Subject) -> str:
     job = subject.job
     if job is None:
         return "no job is selected"
+    if job.state == "pending" and (job.why.startswith("held until") or "gpuscale retry" in job.why):
+        return ""  # held after faults: another try at once
     return f"{job_label(job.id)} is {job.state}: only a finished job can be retried" if _is_open(job) else ""
 
 
@@ -81,6 +85,22 @@ def _can_release(subject: Subject) -> str:
     if worker.state in {"released", "lost"}:
         return f"{worker_label(worker.id)} is {worker.state} already"
     return f"{worker_label(worker.id)} is being given back already" if worker.state == "releasing" else ""
+
+
+def _can_ban(subject: Subject) -> str:
+    if subject.offer is None:
+        return "no offer is selected"
+    return f"server {subject.offer.server_id} is banned already" if _is_banned(subject.offer) else ""
+
+
+def _can_unban(subject: Subject) -> str:
+    if subject.offer is None:
+        return "no offer is selected"
+    return "" if _is_banned(subject.offer) else f"server {subject.offer.server_id} is not banned"
+
+
+def _is_banned(offer: OfferRow) -> bool:
+    return offer.verdict.startswith("banned")
 
 
 def _no_engine(subject: Subject) -> str:
@@ -120,7 +140,8 @@ ACTIONS: tuple[Action, ...] = (
            tuple(name for name in ANYWHERE if name not in {"logs", "spending"}), "Jobs", footer=2),
     Action("job.cancel", "x", "cancel", "Cancel the job, after asking. A running one saves its checkpoint first.",
            JOBS, "Jobs", footer=3, when=_can_cancel),
-    Action("job.retry", "r", "retry", "Put a finished job back in the queue; it resumes from its checkpoint.",
+    Action("job.retry", "r", "retry",
+           "Put a finished job back in the queue, or let one that is held after faults go on at once.",
            JOBS, "Jobs", footer=4, when=_can_retry),
     Action("job.why", "w", "why", "Why the job is where it is, and what would change that.",
            ("queue", "job", "logs"), "Jobs", footer=6, when=_needs_job),
@@ -141,6 +162,10 @@ ACTIONS: tuple[Action, ...] = (
            ("workers",), "Machines", footer=7),
     Action("scale", "s", "scale", "Ask for more machines, or for fewer.",
            ("queue", "workers", "market"), "Machines", footer=8),
+    Action("host.ban", "b", "ban", "Rent this host no more, after asking; `gpuscale hosts` lists who is banned.",
+           ("market",), "Machines", footer=3, when=_can_ban),
+    Action("host.unban", "u", "unban", "Rent this host again, after asking.", ("market",), "Machines",
+           when=_can_unban),
     Action("list.filter", "slash", "filter", "Only rows with a text; words such as `failed` choose states.",
            ("queue", "market"), "Lists", footer=7),
     Action("list.sort", "o", "sort", "Sort by the next column.", ("queue",), "Lists", footer=8),

@@ -36,12 +36,15 @@ class JobStory:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStory:
-    """Everything that a machine's page tells; `events` are oldest first."""
+    """Everything that a machine's page tells; `events` are oldest first. `host` is what its host did before, and
+    `shown` what the test of this machine found, both in words."""
 
     row: WorkerRow
     worker: Worker
     events: tuple[Event, ...]
     why: str
+    host: tuple[str, ...] = ()
+    shown: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,5 +218,8 @@ def write_worker(story: WorkerStory, page: Page) -> list[Line]:
             ("image", worker.image or "any"),
         ]
     )
+    lines += page.fact("shown", story.shown) if story.shown else []
+    for label, text in zip(("its host", "", ""), story.host, strict=False):
+        lines += page.fact(label, text, "muted")
     lines += [page.rule("story, newest first")]
     return lines + [_event_line(event, page, names_job=True) for event in reversed(story.events) if event.kind != "job"]

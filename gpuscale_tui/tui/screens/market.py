@@ -8,7 +8,8 @@ from textual.widget import Widget
 
 from gpuscale_tui.store import market
 from gpuscale_tui.store.market import OfferRow
-from gpuscale_tui.tui.format import plural, span, usd
+from gpuscale_tui.tui.actions import Subject
+from gpuscale_tui.tui.format import clean, plural, span, usd
 from gpuscale_tui.tui.reader import Wish
 from gpuscale_tui.tui.record_cells import OFFER_COLUMNS, OfferLine
 from gpuscale_tui.tui.screens.base import BaseScreen, bindings_for
@@ -95,11 +96,55 @@ class MarketScreen(BaseScreen[tuple[OfferRow, ...]]):
         if row is not None:
             await self.gpuscale.new_job_on(row.offer)
 
+    def subject(self) -> Subject:
+        """The offer under the cursor."""
+        row = self.table.pointed
+        engine = self.gpuscale.snapshot.engine.kind
+        return Subject(engine=engine, offer=None if row is None else row.offer)
+
+    def do_host_ban(self) -> None:
+        """Rent from this host no more, after asking."""
+        row = self.table.pointed
+        if row is not None:
+            offer = row.offer
+            text = [
+                "Nothing is rented there any more until you lift the ban. A machine that is rented there now stays.",
+                "`gpuscale hosts ban` bans for a time, gives a reason, or bans all hosts of an owner.",
+            ]
+            self._ask_about(offer, f"Ban {_named(offer)}?", text, "yes, ban it", "no, leave it", banned=True)
+
+    def do_host_unban(self) -> None:
+        """Rent from this host again, after asking."""
+        row = self.table.pointed
+        if row is not None:
+            text = ["It may be rented again as soon as the engine next looks at the market."]
+            title = f"Lift the ban of {_named(row.offer)}?"
+            self._ask_about(row.offer, title, text, "yes, lift it", "no, keep it", banned=False)
+
+    def _ask_about(self, offer: OfferRow, title: str, text: list[str], yes: str, no: str, *, banned: bool) -> None:
+        from gpuscale_tui.tui.widgets.confirm import confirm
+
+        question = confirm(title, text, yes, no)
+        app = self.gpuscale
+        app.push_screen(question, lambda sure: app.spawn(self._set_ban(offer, banned)) if sure else None)
+
+    async def _set_ban(self, offer: OfferRow, banned: bool) -> None:
+        from gpuscale_tui.engine import commands
+
+        app = self.gpuscale
+        change = commands.ban if banned else commands.unban
+        if await app.command(change, "host", offer.server_id, provider=offer.provider, user=app.user, now=app.now()):
+            app.notify(f"{_named(offer)} {'is banned' if banned else 'may be rented again'}", timeout=3)
+
     def do_copy(self) -> None:
         """The server's id."""
         row = self.table.pointed
         if row is not None:
             self.gpuscale.copy(row.offer.server_id)
+
+
+def _named(offer: OfferRow) -> str:
+    return clean(f"server {offer.server_id} of {offer.provider}")
 
 
 def _text(offer: OfferRow) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 
 from textual.widget import Widget
 
+from gpuscale_tui.model.hosts import examination_in_words, in_words
 from gpuscale_tui.model.jobs import worker_label
-from gpuscale_tui.store import queries, workers
+from gpuscale_tui.store import hosts, queries, workers
 from gpuscale_tui.store.views import WorkerRow
 from gpuscale_tui.tui.actions import Subject
 from gpuscale_tui.tui.format import clean, gpus, rate
@@ -26,7 +27,11 @@ def read_story(connection: sqlite3.Connection, _moment: Moment, worker_id: int) 
     if row is None or worker is None:
         return None
     events = tuple(queries.worker_events(connection, worker_id))
-    return WorkerStory(row, worker, events, queries.why_worker(connection, worker_id))
+    known = hosts.histories(connection, 0, (worker.provider, worker.server_id))
+    told = tuple(in_words(known[0])) if known else ()
+    examined = hosts.examination_of(connection, worker_id)
+    shown = "" if examined is None else examination_in_words(examined)
+    return WorkerStory(row, worker, events, queries.why_worker(connection, worker_id), told, shown)
 
 
 class WorkerScreen(BaseScreen[WorkerStory | None], WorkerHandlers):

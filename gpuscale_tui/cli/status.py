@@ -119,13 +119,14 @@ def stop(at_once: bool, home: Home) -> int:
     """End the engine and give every machine back.
 
     Running jobs finish first, unless --now is given; waiting jobs stay in the queue.
-    It returns when the engine has ended; Ctrl+C ends only the waiting.
+    It returns when the engine has ended, with --now not before the providers confirm that nothing is rented any more;
+    until then it tells what still runs. Ctrl+C ends only the waiting.
     """
     from gpuscale_tui.engine import commands
     from gpuscale_tui.engine.doorbell import ring
 
     if not engine_alive(home):
-        raise NoEngine(f"no engine runs for {home.path}")
+        raise NoEngine(_without_engine(home))
     with writing(home) as store:
         store.write(commands.stop, at_once=at_once, user=user_name(), now=now_ms())
     ring(home)
@@ -135,6 +136,24 @@ def stop(at_once: bool, home: Home) -> int:
         note("the engine goes on stopping; `gpuscale status` shows how far it is")
         raise
     return _after_end(home)
+
+
+def _without_engine(home: Home) -> str:
+    """That there is nothing to stop, and what to do about machines that are rented all the same."""
+    live, rate = read(home, _rented) if home.database.exists() else (0, 0)
+    if not live:
+        return f"no engine runs for {home.path}"
+    return (
+        f"no engine runs for {home.path}, but {plural(live, 'machine')} may still cost {money(rate)}/h:"
+        " `gpuscale --autopilot` goes on with them, `gpuscale reap --all-ours` gives them back without saving"
+    )
+
+
+def _rented(connection: sqlite3.Connection) -> tuple[int, int]:
+    """How many machines may cost money, and how much an hour."""
+    now = queries.status(connection, now_ms(), 0)
+    live = sum(count for state, count in now.workers.items() if state in LIVE_WORKER_STATES)
+    return live, now.spend.used + now.spend.reserved
 
 
 def _wait_for_end(home: Home) -> None:
@@ -150,16 +169,18 @@ def _wait_for_end(home: Home) -> None:
 
 def _progress(connection: sqlite3.Connection) -> str:
     now = queries.status(connection, now_ms(), 0)
-    live = sum(count for state, count in now.workers.items() if state in LIVE_WORKER_STATES)
-    return f"stopping: {plural(now.jobs['running'], 'job')} running, {plural(live, 'machine')} rented"
+    live, rate = _rented(connection)
+    runs = f", {money(rate)}/h still runs" if live else ""
+    return f"stopping: {plural(now.jobs['running'], 'job')} running, {plural(live, 'machine')} rented{runs}"
 
 
 def _after_end(home: Home) -> int:
-    now = read(home, queries.status, now_ms(), 0)
-    live = sum(count for state, count in now.workers.items() if state in LIVE_WORKER_STATES)
+    live, rate = read(home, _rented)
     if live:
-        rate = money(now.spend.used + now.spend.reserved)
-        note(f"the engine has ended, but {plural(live, 'machine')} may still cost {rate}/h: `gpuscale` goes on")
+        note(
+            f"the engine has ended, but {plural(live, 'machine')} may still cost {money(rate)}/h: `gpuscale` goes on,"
+            " `gpuscale reap --all-ours` gives them back"
+        )
         return FAILED
     print_lines(["the engine has ended; nothing is rented"])
     return DONE

@@ -41,17 +41,23 @@ class Bells:
 
 @dataclass(slots=True)
 class Control:
-    """How the engine is to go on: `drain` takes no new work, `at_once` saves, puts back and gives back now."""
+    """How the engine is to go on: `drain` takes no new work, `at_once` saves, puts back and gives back now.
+
+    `until_confirmed`: not before the providers confirm that nothing is rented any more, however long that takes.
+    """
 
     drain: bool = False
     at_once: bool = False
     at_once_since: int | None = None
+    until_confirmed: bool = False
     done: asyncio.Event = field(default_factory=asyncio.Event)
     outcome: str = ""
 
-    def stop(self, *, at_once: bool, now: int) -> None:
+    def stop(self, *, at_once: bool, now: int, until_confirmed: bool = False) -> None:
         """Begin to end; a second, harder call wins over a first, softer one."""
         self.drain = True
+        if at_once:
+            self.until_confirmed = until_confirmed
         if at_once and not self.at_once:
             self.at_once, self.at_once_since = True, now
 

@@ -28,6 +28,7 @@ class Keeper:
         self._exit_when_idle = exit_when_idle
         self._said = ""
         self._beat_at = 0
+        self._told_to_wait = False
 
     async def tick(self) -> float:
         """See `Service.tick`."""
@@ -45,7 +46,8 @@ class Keeper:
     async def _obey(self, request: Request) -> None:
         context = self._context
         if request.kind in {"stop", "stop_now"}:
-            context.control.stop(at_once=request.kind == "stop_now", now=context.now())
+            at_once = request.kind == "stop_now"  # somebody waits for the providers' word, not only for our end
+            context.control.stop(at_once=at_once, now=context.now(), until_confirmed=at_once)
             await context.db.write(engines.close_request, request.id, "the engine is ending", context.now())
             context.bells.ring()
         elif request.kind == "release" and request.amount is not None:
@@ -87,13 +89,8 @@ class Keeper:
 
     async def _maybe_end(self, live: list[Worker]) -> None:
         context, control = self._context, self._context.control
-        if control.at_once and control.at_once_since is not None:
-            waited_ms = context.now() - control.at_once_since
-            if waited_ms > context.settings.scaler.shutdown_grace_sec * 1000 and live:
-                names = ", ".join(worker_label(worker.id) for worker in live)
-                await context.warn(f"ended while {names} were not confirmed released; the next start goes on with them")
-                control.finish(f"not confirmed released: {names}")
-                return
+        if live and self._waited_long_enough() and await self._leave(live):
+            return
         if live:
             return
         running = await context.db.read(demand.count_by_state, JobState.RUNNING.value)
@@ -102,3 +99,24 @@ class Keeper:
             control.finish("stopped; everything is given back")
         elif self._exit_when_idle and not running and not pending:
             control.finish("nothing is pending, running or rented")
+
+    def _waited_long_enough(self) -> bool:
+        control = self._context.control
+        if not control.at_once or control.at_once_since is None:
+            return False
+        waited_ms = self._context.now() - control.at_once_since
+        return waited_ms > self._context.settings.scaler.shutdown_grace_sec * 1000
+
+    async def _leave(self, live: list[Worker]) -> bool:
+        """End with machines that are not confirmed released, and say so; True unless somebody waits for that."""
+        context, control = self._context, self._context.control
+        names = ", ".join(worker_label(worker.id) for worker in live)
+        if not control.until_confirmed:
+            await context.warn(f"ended while {names} were not confirmed released; the next start goes on with them")
+            control.finish(f"not confirmed released: {names}")
+            return True
+        if not self._told_to_wait:
+            self._told_to_wait = True
+            rate = format_usd(sum(worker.rate for worker in live))
+            await context.warn(f"{names} are not confirmed released, {rate}/h still runs: asked again until they are")
+        return False

@@ -59,7 +59,10 @@ def test_every_verb_that_uses_the_store_takes_a_home(name: str, command: click.C
     if isinstance(command, click.Group) or name.split(maxsplit=1)[0] in {"config", "completion", "demo"}:
         return
     assert "--home" in options
-    tables = {"queue", "show", "submit", "workers", "costs", "checkpoints", "market", "status", "doctor", "notify test"}
+    tables = {
+        "queue", "show", "submit", "workers", "audit", "reap", "costs", "checkpoints", "market", "status", "doctor",
+        "notify test",
+    }  # fmt: skip
     assert ("--json" in options) == (name in tables)
 
 

@@ -97,12 +97,21 @@ def test_stop_without_an_engine(cli: Cli, bench: Bench) -> None:
     assert bench.read(engines.open_requests) == []
 
 
+def test_stop_without_an_engine_says_what_still_costs(cli: Cli, bench: Bench) -> None:
+    """And how to give it back."""
+    bench.idle(DOLLAR)
+    result = cli("stop", "--now")
+    assert result.exit_code == 3
+    assert "1 machine may still cost $1.00/h" in result.stderr
+    assert "gpuscale reap --all-ours" in result.stderr
+
+
 def test_stop_waits_until_the_engine_has_ended(cli: Cli, bench: Bench) -> None:
     """Telling how far it is."""
     worker = bench.idle()
     with cli.engine() as lock, cli.start("stop", "--now") as process:
         assert process.stderr is not None
-        assert process.stderr.readline() == b"stopping: 0 jobs running, 1 machine rented\n"
+        assert process.stderr.readline() == b"stopping: 0 jobs running, 1 machine rented, $1.00/h still runs\n"
         (request,) = bench.read(engines.open_requests)
         assert request.kind == "stop_now"
         bench.db.connection.execute("UPDATE workers SET state = 'released', ended_at = 1 WHERE id = ?", (worker.id,))

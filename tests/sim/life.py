@@ -209,6 +209,7 @@ class Life:
         universe.faults = universe.faults.healed()
         for bazaar in universe.bazaars:
             bazaar.storm_until = -1.0
+            bazaar.others_leave()
         for machine in universe.machines.values():
             machine.out_until = 0
         universe.settings = self.plan.settings

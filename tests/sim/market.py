@@ -184,11 +184,16 @@ class Bazaar:
             self.end(self.dice.choice(alive), "given back by its owner")
             return
         free = [server for server in self.servers if not self.taken(server)]
-        if free:
+        if free and len(alive) * 3 < len(self.servers):
             server = self.dice.choice(free)
             self.begin(
                 server, Market.ON_DEMAND, token=f"foreign {len(self.orders)}", image=self.universe.image, ours=False
             )
+
+    def others_leave(self) -> None:
+        for order in self.orders.values():
+            if not order.ours:
+                self.end(order, "given back by its owner")
 
     # Calls.
 

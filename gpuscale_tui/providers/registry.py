@@ -50,11 +50,13 @@ def _build_clore(around: Surroundings) -> Provider | None:
     if not config.enabled:
         return None
     from gpuscale_tui.providers.clore.api import CloreApi
-    from gpuscale_tui.providers.clore.limiter import Limiter
+    from gpuscale_tui.providers.clore.limiter import Intervals, Limiter
+    from gpuscale_tui.providers.clore.pace import shared_pace
     from gpuscale_tui.providers.clore.provider import CloreProvider
 
-    limiter = Limiter(config.request_interval_sec, config.create_interval_sec)
-    api = CloreApi(clore_key(config, around.environ), clore_url(config, around.environ), limiter)
+    key, url = clore_key(config, around.environ), clore_url(config, around.environ)
+    pace = shared_pace(key, Intervals(config.request_interval_sec, config.create_interval_sec))
+    api = CloreApi(key, url, Limiter(config.request_interval_sec, config.create_interval_sec, pace))
     markets = frozenset(Market) if config.order_type == "auto" else frozenset({Market(config.order_type)})
     if around.clore_cache_sec is None:
         return CloreProvider(api, currency=config.currency, markets=markets)

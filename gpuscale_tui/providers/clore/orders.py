@@ -42,6 +42,8 @@ SEVERAL_MARKS = 0
 EARLIEST_MS = 120_000
 LATEST_MS = 900_000
 """An order may seem this much older than its request (clocks differ), and this much younger (it waited its turn)."""
+MARKED_MS = 26 * 3_600_000
+"""The same for an order with our mark: by that it is known, even if this computer's clock is wrong by a day."""
 
 TOO_LOW = "too_low_price"
 CERTAIN = {
@@ -227,11 +229,13 @@ def is_ours(claim: Claim, rental: Rental) -> bool:
     taking it for ours would mean to forget the one that lives. Hence an ended order without a mark is nobody's.
     """
     age = rental.created_at - claim.requested_at
-    marked = rental.mark == mark_of(claim.token) or (rental.mark is None and not rental.ended)
+    if rental.mark == mark_of(claim.token):
+        known = -MARKED_MS <= age <= MARKED_MS
+    else:
+        known = rental.mark is None and not rental.ended and -EARLIEST_MS <= age <= LATEST_MS
     return (
-        marked
+        known
         and rental.server_id == claim.server_id
         and rental.order_id not in claim.known_orders
-        and -EARLIEST_MS <= age <= LATEST_MS
         and rental.image == wire_image(claim.image)
     )

@@ -43,6 +43,8 @@ class Reconciler:
         self._renter = renter
         self._orphans = Orphans(context)
         self._errors: dict[str, str] = {}
+        self._missing: dict[int, int] = {}
+        """When the first listing that lacks a worker's order was asked for (UTC ms), until one has it again."""
 
     async def tick(self) -> float:
         """See `Service.tick`."""
@@ -80,7 +82,7 @@ class Reconciler:
         by_id = {rental.order_id: rental for rental in rentals}
         for worker in ours:
             if worker.order_id is not None and worker.created_at <= asked_at:
-                await self._compare(worker, by_id.get(worker.order_id))
+                await self._compare(worker, provider, by_id.get(worker.order_id), asked_at)
         await self._late_bills(name, by_id)
         await self._orphans.give_back(name, provider, rentals, await context.db.read(workers.live))
 
@@ -117,15 +119,15 @@ class Reconciler:
         context.bells.ring("booter", "releaser", "planner")
 
     async def _order_absent(self, worker: Worker, provider: Provider, asked_at: int) -> None:
-        """Count a listing that began after the call was over; enough of them after the lag settle it."""
+        """Count a listing that must show the order if there is one; enough of them settle it, one may still be wrong."""
         context = self._context
         over = worker.call_ended_at
         if over is None:
             over = worker.created_at + CREATE_CALL_MS
-        if asked_at < over:
+        if asked_at - over < provider.facts.listing_lag_ms:
             return
         absences = await context.db.write(workers.absent, worker.id)
-        if absences < LISTINGS_WITHOUT_ORDER or asked_at - over < provider.facts.listing_lag_ms:
+        if absences < LISTINGS_WITHOUT_ORDER:
             return
         detail = f"no order came of it: {absences} complete listings lack it"
         if worker.state == WorkerState.RELEASING:
@@ -138,13 +140,12 @@ class Reconciler:
             )
         context.bells.ring("planner")
 
-    async def _compare(self, worker: Worker, rental: Rental | None) -> None:
+    async def _compare(self, worker: Worker, provider: Provider, rental: Rental | None, asked_at: int) -> None:
         context = self._context
         if rental is None:
-            absences = await context.db.write(workers.absent, worker.id)
-            if absences >= LISTINGS_WITHOUT_MACHINE:
-                await self._gone(worker, f"{absences} complete listings of {worker.provider} lack it", None)
+            await self._machine_absent(worker, provider, asked_at)
             return
+        self._missing.pop(worker.id, None)
         if rental.ended:
             await self._gone(worker, f"{worker.provider} reports it as ended", rental.billed)
             return
@@ -193,6 +194,16 @@ class Reconciler:
         await context.warn(text, worker_id=worker.id)
         await context.notify(NoticeKind.MACHINE_LOST, text, job_id=worker.job_id, worker_id=worker.id)
         context.bells.ring("releaser", "runner", "planner")
+
+    async def _machine_absent(self, worker: Worker, provider: Provider, asked_at: int) -> None:
+        """A listing may be as old as the provider's lag: those that could be from before the order showed count not."""
+        since = self._missing.setdefault(worker.id, asked_at)
+        if asked_at - since < provider.facts.listing_lag_ms:
+            return
+        absences = await self._context.db.write(workers.absent, worker.id)
+        if absences >= LISTINGS_WITHOUT_MACHINE:
+            self._missing.pop(worker.id, None)
+            await self._gone(worker, f"{absences} complete listings of {worker.provider} lack it", None)
 
     async def _gone(self, worker: Worker, detail: str, billed: int | None) -> None:
         """The provider has confirmed it: close the books of this machine and put its job back."""

@@ -11,7 +11,7 @@ from gpuscale_tui.model.jobs import job_label, worker_label
 from gpuscale_tui.model.money import split
 from gpuscale_tui.store.views import CostKey, CostRow, Costs
 
-__all__ = ["DAY_MS", "NO_JOB", "NO_VALUE", "charged", "costs", "day_start", "month_start"]
+__all__ = ["DAY_MS", "NO_JOB", "NO_VALUE", "charged", "costs", "day_start", "differences", "month_start"]
 
 NO_JOB = "(no job)"
 NO_VALUE = "(none)"
@@ -58,10 +58,20 @@ def costs(connection: sqlite3.Connection, by: CostKey, since: int | None = None)
     weights = [sum(group.weights[kind] for group in groups.values()) for kind in _KINDS]
     kinds = dict(zip(_KINDS, split(total, weights), strict=True))
     rows = _by_day(connection, since) if by == "day" else _by_key(groups, total)
+    difference, differing = differences(connection, since)
     return Costs(
         total=total, productive=kinds["job"], setup=kinds["setup"], idle=kinds["idle"], rejected=kinds["rejected"],
-        lost=kinds["lost"], rows=tuple(rows),
+        lost=kinds["lost"], rows=tuple(rows), difference=difference, differing=differing,
     )  # fmt: skip
+
+
+def differences(connection: sqlite3.Connection, since: int | None) -> tuple[int, int]:
+    """By how much the final bills of machines that ended since then differ from our own reckoning, and of how many."""
+    row = connection.execute(
+        "SELECT coalesce(sum(cost - reckoned), 0), count(*) FROM workers WHERE ended_at >= ? AND reckoned <> cost",
+        (since or 0,),
+    ).fetchone()
+    return int(row[0]), int(row[1])
 
 
 def _groups(connection: sqlite3.Connection, by: str, since: int | None) -> dict[str, _Group]:

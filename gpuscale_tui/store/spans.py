@@ -10,7 +10,13 @@ import sqlite3
 from collections.abc import Mapping
 
 from gpuscale_tui.model.budget import day_start
-from gpuscale_tui.model.money import Terms, split
+from gpuscale_tui.model.jobs import worker_label
+from gpuscale_tui.model.money import Terms, format_usd, split
+from gpuscale_tui.store import events, notices
+from gpuscale_tui.store.notices import NoticeKind
+
+WORTH_SAYING = 10_000
+"""A cent: a bill that differs by more from our own reckoning is told."""
 
 
 def begin(
@@ -79,27 +85,34 @@ def book(connection: sqlite3.Connection, worker_id: int, total: int, now: int, *
         )
     _split_over_spans(connection, worker_id, total, now)
     if billed:
-        _compare(connection, worker_id, total)
+        _compare(connection, worker_id, total, now)
 
 
-def _compare(connection: sqlite3.Connection, worker_id: int, total: int) -> None:
-    """Note what the provider's last word should have been by our own reckoning.
+def _compare(connection: sqlite3.Connection, worker_id: int, total: int, now: int) -> None:
+    """Note what the provider's last word should have been by our own reckoning, and say where it is not.
 
     When exactly the machine went is not known: between our first asking it back (or the last that was heard of it) and
     the provider's word that it is gone. A bill within that is what we reckoned.
     """
     worker = connection.execute(
-        "SELECT terms, held_from, ended_at, coalesce(asked_back_at, contact_at, held_from) AS last_sign FROM workers"
-        " WHERE id = ? AND ended_at IS NOT NULL AND held_from IS NOT NULL",
+        "SELECT provider, terms, held_from, ended_at, coalesce(asked_back_at, contact_at, held_from) AS last_sign"
+        " FROM workers WHERE id = ? AND ended_at IS NOT NULL AND held_from IS NOT NULL",
         (worker_id,),
     ).fetchone()
     if worker is None:
         return
     terms = Terms(**json.loads(worker["terms"]))
     least, most = (terms.charge(at - worker["held_from"]) for at in (worker["last_sign"], worker["ended_at"]))
-    connection.execute(
-        "UPDATE workers SET reckoned = ? WHERE id = ?", (min(max(total, min(least, most)), most), worker_id)
-    )
+    reckoned = min(max(total, min(least, most)), most)
+    connection.execute("UPDATE workers SET reckoned = ? WHERE id = ?", (reckoned, worker_id))
+    if abs(total - reckoned) > WORTH_SAYING:
+        text = (
+            f"{worker['provider']} charged {format_usd(total, 4)} for {worker_label(worker_id)}; by its price it should"
+            f" have been {format_usd(reckoned, 4)}"
+        )
+        key = f"bill:{worker_id}:{total}"
+        if notices.add(connection, now, NoticeKind.BILL, text, key=key, worker_id=worker_id):
+            events.append(connection, now, "warning", text, worker_id=worker_id)
 
 
 def _split_over_spans(connection: sqlite3.Connection, worker_id: int, total: int, now: int) -> None:

@@ -134,7 +134,10 @@ class CostRow:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """The books: `total` is what the providers charged; the five kinds add up to it exactly. Micro-dollars."""
+    """The books: `total` is what the providers charged; the five kinds add up to it exactly. Micro-dollars.
+
+    `differing` machines were billed otherwise than their price says, by `difference` in all (above 0: more).
+    """
 
     total: int
     productive: int
@@ -143,3 +146,5 @@ class Costs:
     rejected: int
     lost: int
     rows: tuple[CostRow, ...] = field(default_factory=tuple)
+    difference: int = 0
+    differing: int = 0

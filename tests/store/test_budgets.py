@@ -146,3 +146,16 @@ class TestBills:
     )
     def test_a_bill_within_what_is_not_known_exactly_is_as_reckoned(self, bench: Bench, bill: int, ours: int) -> None:
         assert self.reckoned(bench, bill) == ours
+
+    @pytest.mark.parametrize(("bill", "said"), [(DOLLAR, []), (1_109_000, []), (1_111_000, ["charged $1.1110 for w1"])])
+    def test_more_than_a_cent_is_told_and_the_rest_is_in_the_books(
+        self, bench: Bench, bill: int, said: list[str]
+    ) -> None:
+        self.reckoned(bench, bill)
+        told = [row[0] for row in bench.db.connection.execute("SELECT text FROM notices WHERE kind = 'bill'")]
+        assert len(told) == len(said)
+        assert all(words in text for words, text in zip(said, told, strict=True))
+        costs = bench.read(queries.costs, "project")
+        expected = max(0, bill - 1_100_000)
+        assert (costs.difference, costs.differing) == (expected, int(expected > 0))
+        assert bench.read(queries.costs, "project", bench.now + 1).differing == 0

@@ -13,8 +13,10 @@ from gpuscale_tui.engine.context import Context
 from gpuscale_tui.engine.dispatch import Assignment
 from gpuscale_tui.engine.ending import AttemptEnd
 from gpuscale_tui.engine.links import Links
+from gpuscale_tui.engine.progress import ProgressWatch
 from gpuscale_tui.engine.saver import Saver
 from gpuscale_tui.engine.staging import JobInputError
+from gpuscale_tui.model.hosts import OutcomeKind
 from gpuscale_tui.model.jobs import Attempt, Job, job_label, worker_label
 from gpuscale_tui.model.states import AttemptState, Cause, WorkerState
 from gpuscale_tui.model.workers import Worker
@@ -76,8 +78,14 @@ class AttemptRun:
         self._ended = ended
         self._placed: Assignment | None = None
         self._output: int | None = None
+        self._position = 0
+        self._saves = 0
         self._ref = AttemptRef(context.base, attempt.remote_name)
         self._saver = Saver(context, attempt, self._ref)
+        self._progress = ProgressWatch(
+            context, attempt, self._ref, output=lambda: self._position, saved=lambda: self._saves,
+            stalled=self._put_back_stalled,
+        )  # fmt: skip
         self._stop: asyncio.Future[StopReason] = asyncio.get_running_loop().create_future()
 
     def ask_to_stop(self, reason: StopReason) -> None:
@@ -170,11 +178,10 @@ class AttemptRun:
     async def _execute(self, site: Site, found: Assignment, resumed_from: str, stored: int) -> Exit:
         """Start the command, or attach to it, and follow it to its end while its checkpoints are saved."""
         context, attempt, job = self._context, self._attempt, found.job
-        position = stored
+        self._position = stored
 
         async def sink(data: bytes) -> None:
-            nonlocal position
-            position = await context.logs.append(attempt.job_id, attempt.number, position, data)
+            self._position = await context.logs.append(attempt.job_id, attempt.number, self._position, data)
 
         launch = Launch(
             command=job.spec.command or "",
@@ -188,11 +195,12 @@ class AttemptRun:
                 site.execute(self._ref, launch, offset=stored, sink=sink),
                 self._save_now_and_then(site),
                 self._stop_when_asked(site),
+                self._progress.watch(site),
             )
         except BaseException:
-            await context.db.note(jobs.record_output, attempt.job_id, attempt.number, position)
+            await context.db.note(jobs.record_output, attempt.job_id, attempt.number, self._position)
             raise
-        self._output = position  # stored together with the attempt's end
+        self._output = self._position  # stored together with the attempt's end
         return done
 
     def _environment(self, job: Job, worker: Worker, resumed_from: str) -> Mapping[str, str]:
@@ -211,7 +219,7 @@ class AttemptRun:
             await asyncio.sleep(self._context.settings.checkpoints.interval_sec)
             with contextlib.suppress(Unreachable):  # the command's own channel notices that and reconnects
                 try:
-                    await self._saver.save(site)
+                    self._saves += await self._saver.save(site)
                 except TransferError as error:
                     await self._warn(f"checkpoints could not be saved now: {error}")
                 except OSError as error:
@@ -222,6 +230,10 @@ class AttemptRun:
         await self._note(f"{job_label(self._attempt.job_id)} is saved and stopped: {reason.text}")
         with contextlib.suppress(Unreachable):
             await site.stop(self._ref, grace_sec=JOB_GRACE_SEC)
+
+    def _put_back_stalled(self, said: str) -> None:
+        """A standstill may be the machine's fault as well as the job's: it goes on elsewhere, and that is counted."""
+        self.ask_to_stop(StopReason(Cause.HOST_FAULT, f"it {said}; restart_stalled is set", by_user=False))
 
     async def _warn(self, text: str) -> None:
         attempt = self._attempt
@@ -255,6 +267,10 @@ class AttemptRun:
     async def _judge(self, done: Exit, worker: Worker) -> AttemptEnd:
         if done.timed_out:
             return AttemptEnd(Cause.TIMEOUT, done.code, "ran longer than its max_runtime")
+        if done.lapsed:
+            hours = self._context.settings.scaler.lease_hours
+            error = f"the engine was silent for more than {hours:g} h (lease_hours): its machine saved and stopped it"
+            return AttemptEnd(Cause.OUR_FAULT, done.code, error)
         if done.stopped:
             reason = await self._why_stopped(worker)
             return AttemptEnd(reason.cause, done.code, reason.text, by_user=reason.by_user)
@@ -296,7 +312,7 @@ class AttemptRun:
         if provider is not None and provider.facts.boots:
             await context.db.write(
                 workers.begin_release, worker_id, f"failed a job: {end.error}", cause=Cause.HOST_FAULT,
-                now=context.now(), epoch=context.epoch,
+                outcome=OutcomeKind.JOB_FAULT, now=context.now(), epoch=context.epoch,
             )  # fmt: skip
 
 

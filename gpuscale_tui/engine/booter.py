@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 
-from gpuscale_tui.engine import examiner
+from gpuscale_tui.engine import examiner, patience
 from gpuscale_tui.engine.context import Context
+from gpuscale_tui.engine.leaser import Leaser
 from gpuscale_tui.engine.links import Links
 from gpuscale_tui.engine.service import guarded
 from gpuscale_tui.model.hosts import Examination
 from gpuscale_tui.model.jobs import worker_label
 from gpuscale_tui.model.states import Cause, WorkerState
 from gpuscale_tui.model.workers import Worker
+from gpuscale_tui.policy.patience import Patience
 from gpuscale_tui.remote.errors import HostKeyChanged, RemoteError
 from gpuscale_tui.store import workers
 
-OWN_HOST_BOOT_SEC = 120.0
 AFTER_RESTART_SEC = 30.0
 """What a machine that was ordered by the engine before this one gets, however old its order is: it may be up by now."""
 LOOK_SEC = 1.0
@@ -26,10 +27,12 @@ class Booter:
 
     name = "booter"
 
-    def __init__(self, context: Context, links: Links, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, context: Context, links: Links, tasks: asyncio.TaskGroup, leaser: Leaser) -> None:
         self._context = context
         self._links = links
         self._tasks = tasks
+        self._leaser = leaser
+        self._bounds: dict[int, Patience] = {}
         self._probing: set[int] = set()
         self._began = context.now()
 
@@ -37,28 +40,32 @@ class Booter:
         """See `Service.tick`."""
         live = await self._context.db.read(workers.live)
         booting = [worker for worker in live if worker.state == WorkerState.BOOTING]
+        self._bounds = {worker.id: await self._bound(worker) for worker in booting}
         for worker in booting:
-            if self._overdue(worker):
-                await self._give_up(worker)
+            bound = self._bounds[worker.id]
+            if self._overdue(worker, bound):
+                await self._give_up(worker, bound)
             elif worker.endpoint is not None and worker.id not in self._probing:
                 self._probing.add(worker.id)
                 name = f"probing {worker_label(worker.id)}"
                 self._tasks.create_task(guarded(self._context, name, self._probe(worker)), name=name)
+            elif worker.why == "boots":
+                await self._explain(worker, "its provider has not said yet that it runs")
         return LOOK_SEC if booting else self._context.settings.scaler.poll_interval_sec
 
-    def _limit_sec(self, worker: Worker) -> float:
-        boots = worker.provider in self._context.providers and self._context.providers[worker.provider].facts.boots
-        return self._context.settings.providers.clore.deploy_timeout_sec if boots else OWN_HOST_BOOT_SEC
+    async def _bound(self, worker: Worker) -> Patience:
+        """How long it may take; found out once for each machine."""
+        return self._bounds.get(worker.id) or await patience.for_boot(self._context, worker)
 
-    def _overdue(self, worker: Worker) -> bool:
+    def _overdue(self, worker: Worker, bound: Patience) -> bool:
         now = self._context.now()
         since = worker.held_from if worker.held_from is not None else worker.created_at
         tried_long_enough = now - self._began > AFTER_RESTART_SEC * 1000
         fresh = worker.created_at >= self._began
-        return now - since > self._limit_sec(worker) * 1000 and (fresh or tried_long_enough)
+        return now - since > bound.seconds * 1000 and (fresh or tried_long_enough)
 
-    async def _give_up(self, worker: Worker) -> None:
-        reason = f"did not come up within {self._limit_sec(worker):g} s ({worker.why})"
+    async def _give_up(self, worker: Worker, bound: Patience) -> None:
+        reason = f"did not come up within {bound.seconds:.0f} s ({bound.why}; {worker.why})"
         context = self._context
         await context.db.write(
             workers.begin_release, worker.id, reason, cause=Cause.HOST_FAULT, now=context.now(), epoch=context.epoch
@@ -66,21 +73,27 @@ class Booter:
         await context.warn(f"{worker_label(worker.id)} {reason}; it goes back", worker_id=worker.id)
         context.bells.ring("releaser", "planner")
 
+    async def _explain(self, worker: Worker, said: str) -> None:
+        bound = self._bounds.get(worker.id)
+        until = "" if bound is None else f"; it has {bound.seconds:.0f} s in all ({bound.why})"
+        await self._context.db.note(workers.explain, [(worker.id, f"boots; {said}{until}")])
+
     async def _probe(self, worker: Worker) -> None:
         """One try; the next look begins another."""
         context = self._context
         try:
             site = await self._links.site(worker)
             if not await site.is_usable():
-                await context.db.note(workers.explain, [(worker.id, "boots; its userland lacks sh, tar or tail")])
+                await self._explain(worker, "its userland lacks sh, tar or tail")
                 return
             examined = await examiner.examine(context, worker, site)
             if await examiner.is_trusted(context, worker, examined):
+                await self._leaser.begin(worker, site)
                 await self._ready(worker, site.host_key, examined)
         except HostKeyChanged as error:
-            await context.db.note(workers.explain, [(worker.id, f"boots; {error}")])
+            await self._explain(worker, str(error))
         except RemoteError as error:
-            await context.db.note(workers.explain, [(worker.id, f"boots; SSH does not answer yet: {error}")])
+            await self._explain(worker, f"SSH does not answer yet: {error}")
         finally:
             self._probing.discard(worker.id)
 

@@ -20,6 +20,7 @@ from gpuscale_tui.engine.booter import Booter
 from gpuscale_tui.engine.context import Bells, Context, Control
 from gpuscale_tui.engine.expiry import Expiry
 from gpuscale_tui.engine.keeper import Keeper
+from gpuscale_tui.engine.leaser import Leaser
 from gpuscale_tui.engine.links import Links
 from gpuscale_tui.engine.lock import EngineLock
 from gpuscale_tui.engine.notifier import Notifier
@@ -31,6 +32,7 @@ from gpuscale_tui.engine.releaser import Releaser
 from gpuscale_tui.engine.renter import Renter
 from gpuscale_tui.engine.runner import Runner
 from gpuscale_tui.engine.service import serve
+from gpuscale_tui.engine.steady import Steady
 from gpuscale_tui.engine.tidier import Tidier
 from gpuscale_tui.engine.treasurer import Treasurer
 from gpuscale_tui.engine.wallet import Wallet
@@ -167,6 +169,7 @@ class Engine:
 
     async def _live(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._now = Steady(self._now, self._loop.time)
         self._main = asyncio.current_task()
         async with open_context(
             self._home, self._settings, self._control, mode=self._mode, environ=self._environ, now=self._now
@@ -241,15 +244,16 @@ async def work(context: Context, *, exit_when_idle: bool) -> None:
         async with asyncio.TaskGroup() as tasks:
             renter = Renter(context, tasks)
             runner = Runner(context, links, tasks, tidier.left)
+            leaser = Leaser(context, links, tasks)
             services = (
                 Planner(context, renter),
                 Reconciler(context, renter),
-                Booter(context, links, tasks),
+                Booter(context, links, tasks, leaser),
                 Releaser(context),
                 Placer(context, links, runner.take),
                 runner,
                 tidier,
-                Watcher(context, links, tasks),
+                Watcher(context, links, tasks, leaser),
                 Packer(context),
                 Treasurer(context),
                 Wallet(context),

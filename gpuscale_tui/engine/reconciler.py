@@ -19,7 +19,7 @@ from gpuscale_tui.model.offers import Rental
 from gpuscale_tui.model.states import Cause, WorkerState
 from gpuscale_tui.model.workers import Worker
 from gpuscale_tui.providers.base import Provider, ProviderError
-from gpuscale_tui.store import spans, workers
+from gpuscale_tui.store import liveness, spans, workers
 from gpuscale_tui.store.workers import Adoption
 
 CREATE_CALL_MS = 120_000
@@ -43,6 +43,7 @@ class Reconciler:
         self._renter = renter
         self._orphans = Orphans(context)
         self._errors: dict[str, str] = {}
+        self._began = context.now()
         self._missing: dict[int, int] = {}
         """When the first listing that lacks a worker's order was asked for (UTC ms), until one has it again."""
 
@@ -81,7 +82,7 @@ class Reconciler:
         await self._settle_orders(provider, ours, rentals, asked_at)
         by_id = {rental.order_id: rental for rental in rentals}
         for worker in ours:
-            if worker.order_id is not None and worker.created_at <= asked_at:
+            if worker.order_id is not None:
                 await self._compare(worker, provider, by_id.get(worker.order_id), asked_at)
         await self._late_bills(name, by_id)
         await self._orphans.give_back(name, provider, rentals, await context.db.read(workers.live))
@@ -114,7 +115,8 @@ class Reconciler:
     async def _adopt(self, worker: Worker, rental: Rental) -> None:
         context = self._context
         endpoint = rental.endpoint if rental.up else None
-        adoption = Adoption(rental.order_id, rental.created_at, endpoint, rental.expires_at)
+        held_from = min(max(rental.created_at, worker.created_at), context.now())  # by our clock: theirs may differ
+        adoption = Adoption(rental.order_id, held_from, endpoint, rental.expires_at)
         await context.db.write(workers.adopt, worker.id, adoption, now=context.now(), epoch=context.epoch)
         context.bells.ring("booter", "releaser", "planner")
 
@@ -124,6 +126,8 @@ class Reconciler:
         over = worker.call_ended_at
         if over is None:
             over = worker.created_at + CREATE_CALL_MS
+        if worker.created_at > asked_at:  # ordered by an engine before this one, and the clock was set back since
+            over = self._began + CREATE_CALL_MS
         if asked_at - over < provider.facts.listing_lag_ms:
             return
         absences = await context.db.write(workers.absent, worker.id)
@@ -151,6 +155,8 @@ class Reconciler:
             return
         up_at = context.now() if rental.up else None
         await context.db.write(workers.seen, worker.id, up_at, rental.expires_at)
+        if rental.up == (worker.down_since is not None):
+            await context.db.write(liveness.provider_says, worker.id, runs=rental.up, now=context.now())
         if rental.billed is not None:
             await context.db.write(spans.book, worker.id, rental.billed, context.now(), billed=True)
         if rental.waiting:

@@ -100,7 +100,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One execution of a job on one worker. Times are UTC ms; `output_bytes` counts what of its output is stored."""
+    """One execution of a job on one worker. Times are UTC ms; `output_bytes` counts what of its output is stored.
+
+    `stalled_at` is when it was noticed that its job does nothing; None while it works.
+    """
 
     job_id: int
     number: int
@@ -113,6 +116,7 @@ class Attempt:
     exit_code: int | None
     output_bytes: int
     resumed_from: int | None
+    stalled_at: int | None = None
 
     @property
     def remote_name(self) -> str:

@@ -19,6 +19,8 @@ class Worker:
     lacked its order. `released_asked` counts the calls to give it back. `cost` is what it has cost so far, `billed`
     whether that is the provider's own figure. `up_at` is when its provider first said that it runs, `ready_at` when it
     was first usable over SSH, `expires_at` when its rental ends by itself (None: never, or not known).
+    `silent_since`: since when SSH does not answer there, `down_since`: since when its provider says that it does not
+    run; None where all is well or was never asked.
     """
 
     id: int
@@ -58,6 +60,8 @@ class Worker:
     up_at: int | None = None
     ready_at: int | None = None
     expires_at: int | None = None
+    silent_since: int | None = None
+    down_since: int | None = None
 
     @property
     def rate(self) -> int:

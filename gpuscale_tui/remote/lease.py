@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 
 from gpuscale_tui.remote import scripts
 from gpuscale_tui.remote.connection import Machine
@@ -24,6 +25,7 @@ from gpuscale_tui.remote.errors import RemoteError
 from gpuscale_tui.remote.protocol import BASE, ask
 from gpuscale_tui.remote.scripts import COMMON, START_LINE, compact
 
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 LONGEST_LOOK_SEC = 60
 """How often the watchdog looks, at the least; a twelfth of the lease when that is shorter."""
 
@@ -33,7 +35,8 @@ class Ending(Enum):
 
     `NOTHING`: it stays as it is. `HOOK`: the program `~/.poweroff` is run if the machine has one. `MACHINE`: without
     one the machine is shut down by all other means. Only a machine that was rented, and that is certainly not this
-    computer, may be given `MACHINE`: it ends every process there.
+    computer, may be given `MACHINE`: it ends every process there. One that runs on the same kernel as we do (its boot
+    id is ours) takes `MACHINE` for `HOOK`, whatever its address says.
     """
 
     NOTHING = "nothing"
@@ -49,11 +52,20 @@ class Lease:
     ending: Ending
     grace_sec: int
 
-    def line(self, base: str) -> bytes:
-        """The stdin of the script."""
+    def line(self, base: str, our_boot: str) -> bytes:
+        """The stdin of the script. `our_boot` is the boot id of this computer."""
         if not BASE.fullmatch(base):
             raise ValueError(f"base {base!r} is no directory of ours")
-        return f"{base} {self.seconds} {self.ending.value} {self.grace_sec}\n".encode("ascii")
+        return f"{base} {self.seconds} {self.ending.value} {self.grace_sec} {our_boot}\n".encode("ascii")
+
+
+def own_boot() -> str:
+    """The boot id of this computer; `-` where it has none to show."""
+    try:
+        words = BOOT_ID.read_text(encoding="ascii", errors="replace").split()
+    except OSError:
+        return "-"
+    return words[0] if len(words) == 1 and words[0].isascii() else "-"
 
 
 async def renew(machine: Machine, base: str, lease: Lease) -> bool:
@@ -61,7 +73,7 @@ async def renew(machine: Machine, base: str, lease: Lease) -> bool:
 
     True when it had ended our jobs since we last called: its lease was over. Raises Unreachable or RemoteError.
     """
-    controls = await ask(machine, RENEW, lease.line(base), "renewing the lease", KEEPER, scripts.STOP)
+    controls = await ask(machine, RENEW, lease.line(base, own_boot()), "renewing the lease", KEEPER, scripts.STOP)
     if ("leased",) not in controls:
         raise RemoteError(f"{machine.where}: the lease could not be renewed (is its disk full?)")
     return ("over",) in controls
@@ -71,14 +83,15 @@ RENEW = compact(
     f"""
 {START_LINE}
 {COMMON}
-read -r base seconds ending grace || exit 1
+read -r base seconds ending grace ours || exit 1
+now=- boot= keeper= kborn=
+[ -r /proc/sys/kernel/random/boot_id ] && read -r now < /proc/sys/kernel/random/boot_id
+if [ "$ending" = machine ] && [ "$now" = "$ours" ]; then ending=hook; fi
 cd && mkdir -p "./$base/.lease" && cd "./$base/.lease" || exit 1
 echo renewed > renewed || exit 1
 echo "$seconds $ending $grace" > "term.$$" && mv -f "term.$$" term || exit 1
 if [ -e over ]; then rm -f over; say over; fi
 if [ "$seconds" = 0 ]; then say leased; exit 0; fi
-now=- boot= keeper= kborn=
-[ -r /proc/sys/kernel/random/boot_id ] && read -r now < /proc/sys/kernel/random/boot_id
 [ -e keeper ] && read -r boot keeper kborn < keeper
 if [ "$boot" = "$now" ] && [ -n "$kborn" ] && same "$keeper" "$kborn"; then say leased; exit 0; fi
 detach=
@@ -93,8 +106,9 @@ say leased
 exit 0
 """
 )
-"""$1 the shell, $2 KEEPER, $3 STOP of `scripts`; stdin: `BASE SECONDS ENDING GRACE`. Says `over` when an earlier lease
-has ended jobs, then `leased`. A machine without setsid needs job control, as for the start of an attempt."""
+"""$1 the shell, $2 KEEPER, $3 STOP of `scripts`; stdin: `BASE SECONDS ENDING GRACE OURS`, the last our own boot id.
+Says `over` when an earlier lease has ended jobs, then `leased`. A machine without setsid needs job control, as for the
+start of an attempt."""
 
 KEEPER = compact(
     f"""

@@ -23,6 +23,12 @@ from gpuscale_tui.sandbox.processes import MARK_VARIABLE, Target, remove_tree, s
 from gpuscale_tui.sandbox.sessions import Place, Process, run_session
 from gpuscale_tui.sandbox.smi import Cards, install
 
+POWEROFF = ".poweroff"
+OFF_MARK = ".powered-off"
+POWEROFF_SCRIPT = f"""#!/bin/sh
+# A container ends with its first process. This one has none of its own: it asks the sandbox to end it.
+: > "$HOME/{OFF_MARK}"
+"""
 LOGIN_SECONDS = 60
 CLOSE_SECONDS = 5.0
 
@@ -100,6 +106,10 @@ class Machine:
         self.up = True
         if self.spec.command:
             await self._start_command()
+
+    def wants_off(self) -> bool:
+        """Whether something on it has shut it down. Looks at the disk."""
+        return self.up and (self.spec.directory / OFF_MARK).exists()
 
     async def stop(self) -> bool:
         """Go down for good. False when a process would not die. Repeating it is harmless."""
@@ -200,6 +210,9 @@ def _make_directory(spec: MachineSpec) -> None:
     spec.directory.mkdir(mode=0o700, parents=True)
     (spec.directory / "tmp").mkdir(mode=0o700)
     install(spec.shows, spec.programs)
+    poweroff = spec.directory / POWEROFF
+    poweroff.write_text(POWEROFF_SCRIPT)
+    poweroff.chmod(0o700)
 
 
 def _interpreter(script: str) -> list[str]:

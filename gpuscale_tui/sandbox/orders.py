@@ -72,6 +72,7 @@ class Order:
     ended: int | None = None
     reason: str = ""
     offline: bool = False
+    halted: bool = False
     lowered: int = 0
     machines: int = 1
     boot: asyncio.Task[None] | None = None
@@ -204,12 +205,20 @@ class OrderBook:
         if back:
             self.spawn(self._outage(order, order.machine, back))
 
+    def halt(self, order: Order) -> None:
+        """The container was shut down from within: the order is listed on, its host is online, and nothing is billed
+        any more (Clore API reference, section 6: "container dies after start")."""
+        order.close_stretch(self.clock())
+        order.up, order.halted = None, True
+        self.history.add("halted", order=order.id, server=order.server.id)
+        self.spawn(self._take_down(order, order.machine, order.boot))
+
     def settle(self, server: Server) -> None:
         """Give the server to the bid that holds it now, and take it from any other.
 
         What somebody else bids counts like a bid of ours; a bid under the floor waits, also where it held the machine.
         """
-        bids = [order for order in self.live(server.id) if order.spot]
+        bids = [order for order in self.live(server.id) if order.spot and not order.halted]
         winner = max(bids, key=lambda order: (order.price, -order.id), default=None)
         others = max(server.foreign_bid, self._floor(server) - 1)
         if winner and (server.taken or server.id in self.rented() or others >= winner.price):

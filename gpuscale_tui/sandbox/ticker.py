@@ -32,15 +32,22 @@ class Ticker:
             await asyncio.sleep(TICK_SECONDS)
 
     def tick(self) -> None:
-        """One look at everything that does not read a disk but for the small faults file."""
+        """One look at everything that reads no disk but for the small faults file and the machines' marks."""
         self._reload_faults()
         self._expire()
         self._evict_by_time()
         self._outbid()
         self._unplug()
         self._drop_connections()
+        self._halt()
         self._move_prices()
         self._move_floors()
+
+    def _halt(self) -> None:
+        """Machines that were shut down from within."""
+        for order in self.book.live():
+            if order.up is not None and order.machine.wants_off():
+                self.book.halt(order)
 
     def _reload_faults(self) -> None:
         path, book = self.faults_file, self.book

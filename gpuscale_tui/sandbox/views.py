@@ -141,6 +141,8 @@ def bill_line(order: Order, now: int) -> dict[str, Any]:
         if not order.live
         else "up"
         if order.up
+        else "halted"
+        if order.halted
         else "offline"
         if order.offline
         else "booting"

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from gpuscale_tui.model.budget import day_start, month_start
 from gpuscale_tui.model.jobs import Attempt
 from gpuscale_tui.model.states import JobState, WorkerState
-from gpuscale_tui.store import budgets, notices, rows, why
+from gpuscale_tui.store import budgets, notices, rows, wallets, why
 from gpuscale_tui.store.books import costs
 from gpuscale_tui.store.events import Event
 from gpuscale_tui.store.views import EngineView, JobFilter, JobRow, JobSort, Spend, Status, WorkerRow
@@ -189,7 +189,8 @@ def _job_row(row: sqlite3.Row, clock: int | None) -> JobRow:
 _WORKERS = (
     "SELECT w.id, w.provider, w.state, w.order_id, w.server_id, w.gpu_type, w.gpu_count, w.market, w.rate, w.job_id,"
     " j.name AS job_name, w.host AS ssh_host, w.port AS ssh_port, w.cost, w.billed, w.created_at, w.held_from,"
-    " w.idle_since, w.ended_at, w.release_asked, w.reason, w.why FROM workers w LEFT JOIN jobs j ON j.id = w.job_id"
+    " w.idle_since, w.ended_at, w.release_asked, w.reason, w.why, w.ready_at, w.contact_at, w.silent_since, w.down_since"
+    " FROM workers w LEFT JOIN jobs j ON j.id = w.job_id"
 )
 
 
@@ -229,6 +230,7 @@ def status(connection: sqlite3.Connection, now: int, default_cap: int) -> Status
         workers=_worker_counts(connection),
         spend=_spend(connection, engine["cap"] if running else default_cap, now),
         deaf=tuple(notices.failing(connection)),
+        wallets=tuple(wallets.wallets(connection, now)),
     )
 
 

@@ -99,6 +99,7 @@ def attempt(row: sqlite3.Row) -> Attempt:
         exit_code=row["exit_code"],
         output_bytes=row["output_bytes"],
         resumed_from=row["resumed_from"],
+        stalled_at=row["stalled_at"],
     )
 
 
@@ -143,6 +144,8 @@ def worker(row: sqlite3.Row) -> Worker:
         up_at=row["up_at"],
         ready_at=row["ready_at"],
         expires_at=row["expires_at"],
+        silent_since=row["silent_since"],
+        down_since=row["down_since"],
     )
 
 

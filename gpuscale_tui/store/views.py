@@ -7,6 +7,7 @@ from typing import Literal
 
 from gpuscale_tui.model.jobs import job_label, worker_label
 from gpuscale_tui.store.notices import Target
+from gpuscale_tui.store.wallets import Wallet
 
 JobSort = Literal["queue", "id", "name", "state", "priority", "gpu", "cost", "submitted", "started", "finished"]
 CostKey = Literal["project", "user", "gpu", "provider", "day", "job", "worker"]
@@ -80,6 +81,10 @@ class WorkerRow:
     release_asked: int
     reason: str
     why: str
+    ready_at: int | None = None
+    contact_at: int | None = None
+    silent_since: int | None = None
+    down_since: int | None = None
 
     @property
     def label(self) -> str:
@@ -121,6 +126,7 @@ class Status:
     spend: Spend
     deaf: tuple[Target, ...] = ()
     """Addresses that take no notices now."""
+    wallets: tuple[Wallet, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

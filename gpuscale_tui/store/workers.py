@@ -61,8 +61,10 @@ def live(connection: sqlite3.Connection) -> list[Worker]:
 
 
 def idle(connection: sqlite3.Connection) -> list[Worker]:
-    """The workers that wait for a job, oldest first."""
-    found = connection.execute(f"SELECT * FROM workers WHERE {LIVE} AND state = 'idle' ORDER BY id")
+    """The workers that wait for a job and can be reached, oldest first."""
+    found = connection.execute(
+        f"SELECT * FROM workers WHERE {LIVE} AND state = 'idle' AND silent_since IS NULL ORDER BY id"
+    )
     return [rows.worker(row) for row in found]
 
 

@@ -146,7 +146,17 @@ async def test_a_lease_that_cannot_be_written_is_said(dash_site: Site) -> None:
     with pytest.raises(RemoteError):
         await lease.renew(await dash_site.connect(), BASE, LONG)
     with pytest.raises(ValueError, match="no directory"):
-        LONG.line("../elsewhere; rm")
+        LONG.line("../elsewhere; rm", "-")
+
+
+async def test_the_computer_that_we_run_on_is_never_shut_down(dash_site: Site) -> None:
+    """Whatever its address: a machine on the same kernel as ours keeps to its own hook, if it has one."""
+    machine = await dash_site.connect()
+    await lease.renew(machine, BASE, replace(LONG, ending=Ending.MACHINE))
+    assert (dash_site.home / BASE / ".lease" / "term").read_text() == "3600 hook 20\n"
+    elsewhere = replace(LONG, ending=Ending.MACHINE).line(BASE, "-").split()
+    assert elsewhere == [BASE.encode(), b"3600", b"machine", b"20", b"-"]
+    assert lease.own_boot() == lease.BOOT_ID.read_text().strip()
 
 
 def test_a_container_ends_with_its_first_process(tmp_path: Path) -> None:

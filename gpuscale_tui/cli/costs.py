@@ -5,13 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, get_args
 
 import click
 
 from gpuscale_tui.cli import shapes
-from gpuscale_tui.cli.common import home_option, json_option, now_ms, read, verb
-from gpuscale_tui.cli.formatting import Column, money, on_terminal, print_fields, print_json, print_lines, print_table
+from gpuscale_tui.cli.common import config_option, engine_alive, home_option, json_option, now_ms, read, verb
+from gpuscale_tui.cli.formatting import (
+    Column,
+    money,
+    on_terminal,
+    plural,
+    print_fields,
+    print_json,
+    print_lines,
+    print_table,
+)
 from gpuscale_tui.model.durations import parse_duration
 from gpuscale_tui.model.errors import FieldError
 from gpuscale_tui.store import queries
@@ -51,18 +61,22 @@ def _date(text: str) -> int:
 @click.option("--since", type=Since(), metavar="TIME", help="Only from then on: 7d, 12h, 2026-01-31.")
 @json_option
 @home_option
-def costs(by: CostKey, since: int | None, as_json: bool, home: Home) -> None:
+@config_option
+def costs(by: CostKey, since: int | None, as_json: bool, home: Home, config: Path | None) -> None:
     """Tell what was spent, and on what.
 
     Jobs, setting up, idling, machines that failed, work that was lost.
-    The sum is what the providers charge, fees included.
+    The sum is what the providers charge, fees included. Budgets are told beside it.
     """
+    from gpuscale_tui.cli import limits
+
     books: Costs = read(home, queries.costs, by, since)
+    set_limits = limits.allowances(home, config, None, engine=engine_alive(home))
     if as_json:
-        print_json(shapes.costs(books))
+        print_json({**shapes.costs(books), "budgets": [limits.shape(each) for each in set_limits]})
         return
     if on_terminal() or not books.rows:
-        print_fields(_summary(books))
+        print_fields([*_summary(books), *(("budget", limits.line(each)) for each in set_limits)])
         print_lines([""] if books.rows else [])
     print_table(_columns(by, books.rows), books.rows, "nothing was spent")
 
@@ -75,7 +89,17 @@ def _summary(books: Costs) -> list[tuple[str, str]]:
         ("idle", money(books.idle, 4)),
         ("rejected", money(books.rejected, 4)),
         ("lost", money(books.lost, 4)),
+        *([("bills", _difference(books))] if books.differing else []),
     ]
+
+
+def _difference(books: Costs) -> str:
+    """What the providers charged beyond, or below, our own reckoning."""
+    more = "more" if books.difference > 0 else "less"
+    return (
+        f"{money(abs(books.difference), 4)} {more} than by the prices, for {plural(books.differing, 'machine')}:"
+        " `gpuscale costs --by worker` and the events name them"
+    )
 
 
 def _columns(by: str, rows: Sequence[CostRow]) -> list[Column[CostRow]]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpuscale_tui.cli.formatting import iso, usd
 from gpuscale_tui.model.jobs import job_label, worker_label
+from gpuscale_tui.policy.liveness import liveness
 
 if TYPE_CHECKING:
     from gpuscale_tui.engine.standing import HostRow
@@ -76,6 +77,7 @@ def attempt(row: Attempt) -> Json:
         "exit_code": row.exit_code,
         "output_bytes": row.output_bytes,
         "resumed_from": row.resumed_from,
+        "stalled_at": iso(row.stalled_at),
     }
 
 
@@ -116,6 +118,8 @@ def worker(row: WorkerRow) -> Json:
         "idle_since": iso(row.idle_since),
         "ended_at": iso(row.ended_at),
         "reason": row.reason,
+        "liveness": liveness(row.state, ready_at=row.ready_at, silent_since=row.silent_since),
+        "contact_at": iso(row.contact_at),
     }
 
 
@@ -140,6 +144,17 @@ def status(now: Status, cap: int | None) -> Json:
             "today": usd(spend.today),
             "month": usd(spend.month),
         },
+        "wallets": [
+            {
+                "provider": one.provider,
+                "wallet": one.name,
+                "left_usd": usd(one.left),
+                "hours_left": None if one.hours is None else round(one.hours, 2),
+                "low": one.low_since is not None,
+                "read_at": iso(one.at),
+            }
+            for one in now.wallets
+        ],
         "notices": {
             "failing": [
                 {"address": one.label, "since": iso(one.failing_since), "tries": one.failures, "error": one.error}
@@ -159,6 +174,7 @@ def costs(books: Costs) -> Json:
         "rejected": usd(books.rejected),
         "lost": usd(books.lost),
         "rows": [{"key": row.key, "jobs": row.jobs, "cost_usd": usd(row.cost)} for row in books.rows],
+        "difference": {"cost_usd": usd(books.difference), "machines": books.differing},
     }
 
 

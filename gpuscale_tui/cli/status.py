@@ -31,6 +31,7 @@ from gpuscale_tui.store import queries
 from gpuscale_tui.store.home import Home
 from gpuscale_tui.store.notices import Target
 from gpuscale_tui.store.views import EngineView, Status
+from gpuscale_tui.store.wallets import Wallet
 
 SILENT_MS = 60_000
 """Without a sign of life for so long a running engine is worth a word."""
@@ -43,9 +44,12 @@ POLL_SEC = 0.2
 @config_option
 def status(as_json: bool, home: Home, config: Path | None) -> None:
     """Tell what runs, what is rented, and what it costs now."""
+    from gpuscale_tui.cli import limits
+
     now, cap = current(home, config)
+    set_limits = limits.allowances(home, config, cap, engine=now.engine.running)
     if as_json:
-        print_json(shapes.status(now, cap))
+        print_json({**shapes.status(now, cap), "budgets": [limits.shape(each) for each in set_limits]})
         return
     print_fields(
         [
@@ -53,9 +57,19 @@ def status(as_json: bool, home: Home, config: Path | None) -> None:
             ("jobs", ", ".join(f"{count} {state}" for state, count in now.jobs.items())),
             ("workers", _workers_text(now.workers)),
             ("spend", _spend_text(now, cap)),
+            *(("budget", limits.line(each)) for each in set_limits if each.scope != "hour"),
+            *(("wallet", wallet_text(wallet, now_ms())) for wallet in now.wallets),
             *(("notices", _deaf_text(target, now_ms())) for target in now.deaf),
         ]
     )
+
+
+def wallet_text(wallet: Wallet, now: int) -> str:
+    """What is left at one provider, for how long, and how old that reading is."""
+    lasts = "" if wallet.hours is None else f", {wallet.hours:.1f} h at {money(wallet.rate)}/h"
+    low = ", which is low" if wallet.low_since is not None else ""
+    read_at = f", read {span(max(0, now - wallet.at))} ago"
+    return f"{wallet.provider}: {money(wallet.left)} in {wallet.name}{lasts}{low}{read_at}"
 
 
 def current(home: Home, config: Path | None) -> tuple[Status, int | None]:

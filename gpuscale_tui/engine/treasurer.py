@@ -39,6 +39,8 @@ class Treasurer:
         """See `Service.tick`."""
         context, settings = self._context, self._context.settings
         budget, cap = view.budget(settings), view.cap(settings)
+        if self._done is None:
+            await context.db.note(budgets.remember, budget)
         found = await context.db.read(looks.look, budget, cap, context.now())
         state = _state(found)
         if state != self._done or stops_everything(used_up(found)) is not None:

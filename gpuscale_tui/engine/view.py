@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gpuscale_tui.engine.standing import Standing
-from gpuscale_tui.model.budget import Budget, Reserve
+from gpuscale_tui.model.budget import Budget, budget_of
 from gpuscale_tui.model.cuda import parse_cuda
 from gpuscale_tui.model.gpus import canonical_gpu
 from gpuscale_tui.model.jobs import Attempt
@@ -37,15 +37,7 @@ def cap(settings: Settings) -> int:
 
 def budget(settings: Settings) -> Budget:
     """The limits on sums, and how long what is rented goes on costing once it is given back."""
-    wanted, scaler = settings.budget, settings.scaler
-    return Budget(
-        daily=None if wanted.daily is None else parse_usd(wanted.daily),
-        monthly=None if wanted.monthly is None else parse_usd(wanted.monthly),
-        per_job=None if wanted.per_job is None else parse_usd(wanted.per_job),
-        projects={name: parse_usd(amount) for name, amount in wanted.projects.items()},
-        users={name: parse_usd(amount) for name, amount in wanted.users.items()},
-        reserve=Reserve(int(scaler.poll_interval_sec * 1000), int(scaler.shutdown_grace_sec * 1000)),
-    )
+    return budget_of(settings)
 
 
 def limits(settings: Settings, standing: Standing | None = None, own: frozenset[str] = frozenset({"ssh"})) -> Limits:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from gpuscale_tui.model.money import Terms
+from gpuscale_tui.model.money import Terms, parse_usd
+from gpuscale_tui.model.settings import Settings
 
 DAY_MS = 86_400_000
 FIRST_MS = 15 * 60_000
@@ -92,3 +93,16 @@ def still_due(terms: Terms, held_from: int, cost: int, until: int) -> int:
     Minimum charges and fees that fall due by then are counted.
     """
     return max(0, terms.charge(until - held_from) - cost)
+
+
+def budget_of(settings: Settings) -> Budget:
+    """The limits on sums, and how long what is rented goes on costing once it is given back."""
+    wanted, scaler = settings.budget, settings.scaler
+    return Budget(
+        daily=None if wanted.daily is None else parse_usd(wanted.daily),
+        monthly=None if wanted.monthly is None else parse_usd(wanted.monthly),
+        per_job=None if wanted.per_job is None else parse_usd(wanted.per_job),
+        projects={name: parse_usd(amount) for name, amount in wanted.projects.items()},
+        users={name: parse_usd(amount) for name, amount in wanted.users.items()},
+        reserve=Reserve(int(scaler.poll_interval_sec * 1000), int(scaler.shutdown_grace_sec * 1000)),
+    )

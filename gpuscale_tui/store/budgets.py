@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from gpuscale_tui.model.budget import Budget, Reserve, Scope, begins, still_due
 from gpuscale_tui.model.money import Terms, format_usd
@@ -173,3 +173,20 @@ def jobs_at_their_limit(connection: sqlite3.Connection, limit: int) -> list[tupl
         (limit,),
     )
     return [(row["id"], row["cost"]) for row in found]
+
+
+def remember(connection: sqlite3.Connection, budget: Budget) -> None:
+    """Note the limits that the engine works under, for those who look on."""
+    connection.execute(
+        "INSERT INTO meta (key, value) VALUES ('budget', ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+        (json.dumps(asdict(budget)),),
+    )
+
+
+def remembered(connection: sqlite3.Connection) -> Budget | None:
+    """The limits of the engine that runs or ran last, None before the first one."""
+    row = connection.execute("SELECT value FROM meta WHERE key = 'budget'").fetchone()
+    if row is None:
+        return None
+    fields = json.loads(row["value"])
+    return Budget(**{**fields, "reserve": Reserve(**fields["reserve"])})

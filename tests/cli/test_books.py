@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from gpuscale_tui.store import market, snapshots, spans
+from gpuscale_tui.store import market, snapshots, spans, workers
 from tests.cli.conftest import Cli
 from tests.store.support import Bench, offer
 
@@ -18,7 +18,7 @@ def test_costs_add_up_to_the_bill(cli: Cli, bench: Bench) -> None:
     bench.now += 3_600_000
     bench.write(spans.book, attempt.worker_id, 1_234_567, bench.now, billed=True)
     books = cli.json("costs")
-    assert list(books) == ["total", "productive", "setup", "idle", "rejected", "lost", "rows"]
+    assert list(books)[:7] == ["total", "productive", "setup", "idle", "rejected", "lost", "rows"]
     assert books["total"] == pytest.approx(1.234567)
     kinds = sum(books[kind] for kind in ("productive", "setup", "idle", "rejected", "lost"))
     assert kinds == pytest.approx(books["total"])
@@ -74,3 +74,34 @@ def test_checkpoints(cli: Cli, bench: Bench) -> None:
     rows = cli.json("checkpoints")
     assert [(row["job_id"], row["snapshot"], row["bytes"]) for row in rows] == [("j1", 3, 3000), ("j1", 2, 2000)]
     assert json.dumps(cli.json("checkpoints", "j1")) == json.dumps(rows)
+
+
+def test_budgets_are_told_beside_the_costs(cli: Cli, bench: Bench) -> None:
+    """Used, committed, limit and per cent of each limit that is set; the cap is one of them in `status`."""
+    cli.config.write_text(
+        "[scaler]\nmax_hourly_budget = 4\n[budget]\ndaily = 4\nper_job = 9\n[budget.projects]\np = 8\n"
+    )
+    bench.now = int(time.time() * 1000)
+    attempt = bench.placed(project="p")
+    bench.write(spans.book, attempt.worker_id, 2_000_000, bench.now, billed=True)
+    found = {(row["scope"], row["name"]): row for row in cli.json("status")["budgets"]}
+    assert set(found) == {("hour", None), ("day", None), ("project", "p"), ("job", "1")}
+    assert (found["hour", None]["committed"], found["hour", None]["percent"]) == (1.0, 25.0)
+    assert (found["day", None]["spent"], found["day", None]["limit"]) == (2.0, 4.0)
+    assert found["day", None]["percent"] == 50.0, "what is booked pays for the next hour"
+    assert not found["day", None]["used_up"]
+    assert [row["scope"] for row in cli.json("costs")["budgets"]] == ["day", "project", "job"]
+    assert "day: $2.00 spent and $0.00 committed of $4.00 (50 %)" in cli("status").stdout
+    cli.config.write_text("nonsense = 1\n")
+    assert cli.json("status")["budgets"] == [], "without settings nobody knows"
+
+
+def test_a_bill_that_differs_is_shown(cli: Cli, bench: Bench) -> None:
+    """By how much, and for how many machines."""
+    worker = bench.idle(1_000_000)
+    bench.now += 3_600_000
+    bench.write(workers.begin_release, worker.id, "enough", **bench.by)
+    bench.write(workers.confirm_gone, worker.id, "gone", cause=None, **bench.by)
+    bench.write(spans.book, worker.id, 1_500_000, bench.now, billed=True)
+    assert cli.json("costs")["difference"] == {"cost_usd": 0.5, "machines": 1}
+    assert cli("costs").stdout.startswith("PROJECT"), "a program reads rows"

@@ -41,8 +41,7 @@ def judge(found: Examination, promise: Promise, limits: TestLimits) -> Opinion:
     """What speaks against giving the machine work. What the test could not find out speaks neither way."""
     missing = _missing_cards(found, promise)
     faults = [
-        missing,
-        *([] if missing else [_other_cards(found, promise), _small_memory(found, promise)]),
+        missing or _other_cards(found, promise) or _small_memory(found, promise),
         _old_driver(found, promise),
         _full_disk(found, limits),
         _slow(found, limits),

@@ -5,17 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuscale_tui.model.offers import Market, Need
-from gpuscale_tui.policy.matching import ask_of, best_offer, expected_cost, machine_serves, offer_verdict
+from gpuscale_tui.policy.matching import (
+    ask_of,
+    best_offer,
+    machine_serves,
+    offer_verdict,
+    pcie_gb_per_sec,
+    verdict_in_full,
+)
+from gpuscale_tui.policy.reputation import expected_cost
+from gpuscale_tui.policy.scaling import plan
 from gpuscale_tui.policy.stock import Stock
 from gpuscale_tui.policy.world import Limits
 from tests.policy.strategies import NEEDS, SEEDS, SIZES, market
-from tests.policy.support import CENT, DOLLAR, LIMITS, NEED, machine, offer
+from tests.policy.support import CENT, DOLLAR, LIMITS, NEED, job, machine, offer, world
 
 SAME = ("RTX 4090", "1x NVIDIA GeForce RTX 4090", "rtx4090", "4090", " NVIDIA RTX 4090 ")
 DIFFERENT = (
@@ -125,16 +135,98 @@ class TestTheRest:
         assert offer_verdict(offer(country="DE"), NEED, limits) == ""
         assert offer_verdict(offer(country=None), NEED, limits) == ""
 
+    @pytest.mark.parametrize(
+        ("limit", "least", "field", "fits", "too_little", "verdict"),
+        [
+            ("min_ram_gb", 16, "ram_gb", 16, 15.9, "less than 16 GB of RAM"),
+            ("min_threads_per_gpu", 4, "cpu_threads", 8, 7, "fewer than 4 CPU threads per GPU"),
+            ("min_disk_gb", 20, "disk_gb", 20, 19.9, "less than 20 GB of disk"),
+            ("min_net_down_mbps", 50, "net_down_mbps", 50, 49.9, "downloads at less than 50 Mbit/s"),
+            ("min_hours", 2, "max_hours", 2, 1, "on offer for less than 2 h"),
+            ("min_cuda", (12, 4), "cuda_version", "12.4", "12.3", "CUDA older than 12.4"),
+            ("min_cuda", (12, 4), "cuda_version", "12.10", "9.9", "CUDA older than 12.4"),
+            ("min_pcie_gb_per_sec", 3, "pcie_width", 4, 1, "PCIe slower than 3 GB/s"),
+            ("countries", frozenset({"de"}), "country", "DE", "CZ", "in an excluded country"),
+        ],
+    )  # fmt: skip
+    def test_what_training_needs(  # noqa: PLR0917 - one case, in words
+        self, limit: str, least: Any, field: str, fits: Any, too_little: Any, verdict: str
+    ) -> None:
+        """At the limit is enough, below it is not, and a host that does not say is given the benefit of the doubt."""
+        limits = replace(LIMITS, **{limit: least})
+        two: dict[str, Any] = {"gpu_count": 2} if limit == "min_threads_per_gpu" else {}
+        silent: dict[str, Any] = two | {field: None}
+        assert offer_verdict(offer(**{field: fits}, **two), NEED, limits) == ""
+        assert offer_verdict(offer(**{field: too_little}, **two), NEED, limits) == verdict
+        assert offer_verdict(offer(**silent), NEED, limits) == ""
+        assert offer_verdict(offer(provider="ssh", **{field: too_little}), NEED, limits) == "", "a host of our own"
+
+    @pytest.mark.parametrize(
+        ("gen", "width", "speed"),
+        [(None, 4, 3.94), (3, 16, 15.76), (4, 8, 15.752), (2, 1, 0.5), (9, 1, 7.563), (3, 0, None)],
+    )
+    def test_pcie_is_generation_by_width(self, gen: int | None, width: int, speed: float | None) -> None:
+        assert pcie_gb_per_sec(gen, width) == (None if speed is None else pytest.approx(speed))
+
+    @pytest.mark.parametrize(
+        ("image", "cuda", "fits"),
+        [
+            ("pytorch/pytorch:2.4.0-cuda12.4-cudnn9-devel", "12.4", True),
+            ("pytorch/pytorch:2.4.0-cuda12.4-cudnn9-devel", "12.2", False),
+            ("nvidia/cuda:12.8.1-devel-ubuntu22.04", "12.4", False),
+            ("me/train:cu121", "11.8", False), ("me/train:cu121", "12.1", True), ("me/train:cu121", None, True),
+            ("cloreai/jupyter:ubuntu24.04-v2", "11.0", True),
+        ],
+    )  # fmt: skip
+    def test_a_driver_older_than_the_images_cuda_will_not_do(self, image: str, cuda: str | None, fits: bool) -> None:
+        verdict = offer_verdict(offer(cuda_version=cuda), replace(NEED, image=image), LIMITS)
+        assert (verdict == "") is fits
+        assert fits or verdict.startswith("CUDA older than the image's ")
+
+    def test_a_machine_that_ends_before_the_job_may_will_not_do(self) -> None:
+        assert offer_verdict(offer(max_hours=24), NEED, LIMITS, 24) == ""
+        assert offer_verdict(offer(max_hours=23), NEED, LIMITS, 24) == "on offer for less than the job's 24 h"
+        short, long = offer(20 * CENT, "short", max_hours=2), offer(40 * CENT, "long", max_hours=72)
+        waits = replace(job(), max_runtime_sec=3 * 3600 + 1)
+        (rent,) = plan(world([waits], offers=[short, long])).rents
+        assert rent.offer.server_id == "long"
+        (rent,) = plan(world([job()], offers=[short, long])).rents
+        assert rent.offer.server_id == "short"
+
+    def test_bans_and_pauses_say_more_in_the_market_than_in_a_count(self) -> None:
+        limits = replace(
+            LIMITS, paused={("clore", "1"): "paused until 14:05: lost", ("clore", "2"): "banned by ann: slow"},
+            paused_owners={("clore", "7"): "paused until 15:00: no start", ("clore", "8"): "banned by ann"},
+        )  # fmt: skip
+        found = {
+            "1": ("paused after a failure", "paused until 14:05: lost"),
+            "2": ("banned", "banned by ann: slow"),
+            "3": ("paused with its owner's other hosts", "owner paused until 15:00: no start"),
+            "4": ("its owner is banned", "owner banned by ann"),
+        }
+        for server, (counted, full) in found.items():
+            one = offer(server=server, owner={"3": "7", "4": "8"}.get(server))
+            assert (offer_verdict(one, NEED, limits), verdict_in_full(one, NEED, limits)) == (counted, full)
+        assert verdict_in_full(offer(90 * CENT), NEED, limits).startswith("over the price")
+
     @settings(max_examples=300, deadline=None)
     @given(SEEDS, SIZES, st.lists(NEEDS, max_size=6))
     def test_judging_all_is_judging_each(self, seed: int, size: int, needs: list[Need]) -> None:
         random = Random(seed)
-        limits = replace(LIMITS, min_reliability=random.choice((0.0, 0.8)), paused={("clore", "s1"): "failed"})
-        offers = market(random, size).offers
+        limits = replace(
+            LIMITS, min_reliability=random.choice((0.0, 0.8)), paused={("clore", "s1"): "failed"},
+            order_types={"clore": random.choice(("auto", "spot", "on-demand"))},
+            paused_markets=random.choice(({}, {("clore", "spot"): "x"})), min_hours=random.choice((0, 2)),
+        )  # fmt: skip
+        offers = [
+            replace(found, max_hours=random.choice((None, 1.0, 5.0, 50.0)), cuda_version=random.choice((None, "12.1")))
+            for found in market(random, size).offers
+        ]
         stock = Stock(offers, limits)
-        for need in needs:
-            judged = stock.judge(ask_of(need, limits))
-            each = {found.server_id: offer_verdict(found, need, limits) for found in offers}
+        for need in (replace(need, image=random.choice((need.image, "x:cuda12.4"))) for need in needs):
+            hours = random.choice((0.0, 4.0, 40.0))
+            judged = stock.judge(ask_of(need, limits, hours))
+            each = {found.server_id: offer_verdict(found, need, limits, hours) for found in offers}
             assert {found.server_id for found in judged.offers} == {server for server in each if not each[server]}
             assert judged.verdicts == Counter(verdict for verdict in each.values() if verdict)
             good = [found.rate for found in offers if not each[found.server_id]]

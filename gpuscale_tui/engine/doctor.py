@@ -26,6 +26,7 @@ from gpuscale_tui.engine.addresses import addresses
 from gpuscale_tui.engine.lock import running_engine
 from gpuscale_tui.model.errors import FieldError, GpuscaleError
 from gpuscale_tui.model.machines import Endpoint
+from gpuscale_tui.model.money import format_usd, parse_usd
 from gpuscale_tui.model.settings import Settings, SshHost
 from gpuscale_tui.store import database, engines, health, logs, notices
 from gpuscale_tui.store.home import Home
@@ -310,7 +311,7 @@ async def check_clore(home: Home, settings: Settings, environ: Mapping[str, str]
     except FieldError as error:
         return Check("clore", "fail", str(error), "make a key on the marketplace's page for the API")
     try:
-        rentals = await provider.rentals()
+        rentals, balance = await provider.rentals(), await provider.balance()
     except CredentialsRefused as error:
         return Check("clore", "fail", str(error), "make a new key on the marketplace's page for the API")
     except ProviderError as error:
@@ -318,7 +319,13 @@ async def check_clore(home: Home, settings: Settings, environ: Mapping[str, str]
     finally:
         await provider.aclose()
     live = sum(not rental.ended for rental in rentals)
-    return Check("clore", "ok", f"{settings.providers.clore.base_url} takes the key; {live} live orders on the account")
+    found = f"{settings.providers.clore.base_url} takes the key; {live} live orders on the account"
+    if balance is None:
+        return Check("clore", "ok", f"{found}; what its wallet is worth is not known yet")
+    found += f"; {format_usd(balance.micros)} in {balance.wallet}"
+    if balance.micros <= parse_usd(settings.scaler.max_price_per_gpu):
+        return Check("clore", "warn", found, "fill the wallet: it does not pay for one hour of one GPU")
+    return Check("clore", "ok", found)
 
 
 async def _check_host(home: Home, host: SshHost, gate: asyncio.Semaphore) -> Check:

@@ -172,6 +172,9 @@ def test_the_key_of_the_marketplace(cli: Cli, tmp_path: Path) -> None:
         cli.config.write_text(settings_for(sandbox.url, key))
         key.write_text(sandbox.api_key)
         assert examine(cli)["clore"].state == "ok"
+        assert "$100.00 in USD-Blockchain" in examine(cli)["clore"].found
+        sandbox.switch("balance", usd=0.2)
+        assert (examine(cli)["clore"].state, "fill" in examine(cli)["clore"].advice) == ("warn", True)
         key.write_text("wrong-key-1234")
         refused = examine(cli)["clore"]
         key.chmod(0o644)

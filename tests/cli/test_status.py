@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from gpuscale_tui.model.states import WorkerState
-from gpuscale_tui.store import engines
+from gpuscale_tui.store import engines, wallets
 from gpuscale_tui.store.engines import Limits
 from tests.cli.conftest import PATIENCE_SEC, Cli
 from tests.store.support import DOLLAR, Bench
@@ -37,6 +37,21 @@ def test_the_json_of_the_status(cli: Cli, bench: Bench) -> None:
     assert list(found["workers"]) == [state.value for state in WorkerState]
     assert (found["workers"]["busy"], found["workers"]["ordering"]) == (1, 1)
     assert found["spend"] == {"used": 1.0, "reserved": 0.5, "cap": 3.5, "today": 0.0, "month": 0.0}
+
+
+def test_what_is_left_to_pay_with(cli: Cli, bench: Bench) -> None:
+    """By provider, with the hours that it lasts at the present rate; nothing where no wallet was read."""
+    assert cli.json("status")["wallets"] == []
+    bench.worker_in(WorkerState.BUSY)
+    bench.write(wallets.record, "clore", "USD-Blockchain", 5 * DOLLAR, int(time.time() * 1000))
+    (found,) = cli.json("status")["wallets"]
+    assert (found["provider"], found["wallet"], found["low"]) == ("clore", "USD-Blockchain", False)
+    assert abs(found["left_usd"] - 5) < 0.5
+    assert abs(found["hours_left"] - 5) < 0.5
+    bench.write(wallets.set_low, "clore", 1)
+    shown = cli("status").stdout
+    assert "in USD-Blockchain" in shown
+    assert "which is low" in shown
 
 
 def test_the_cap_of_a_running_engine_is_in_force(cli: Cli, bench: Bench) -> None:

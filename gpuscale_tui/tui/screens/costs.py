@@ -13,6 +13,7 @@ from gpuscale_tui.model.jobs import parse_label
 from gpuscale_tui.store import queries
 from gpuscale_tui.store.books import DAY_MS, day_start, month_start
 from gpuscale_tui.store.views import CostKey, Costs
+from gpuscale_tui.store.wallets import Wallet, wallets
 from gpuscale_tui.tui.format import clean, meter, share, usd
 from gpuscale_tui.tui.look import Line, Look, Span
 from gpuscale_tui.tui.reader import Moment, Wish
@@ -79,6 +80,7 @@ class Books:
 
     costs: Costs
     names: dict[str, str]
+    wallets: tuple[Wallet, ...] = ()
 
 
 def read_books(connection: sqlite3.Connection, moment: Moment, by: CostKey, period: Period) -> Books:
@@ -90,7 +92,7 @@ def read_books(connection: sqlite3.Connection, moment: Moment, by: CostKey, peri
         job = queries.job_row(connection, number, engine_alive=moment.engine_alive) if number is not None else None
         if job is not None:
             names[row.key] = job.name
-    return Books(costs, names)
+    return Books(costs, names, tuple(wallets(connection, moment.now)))
 
 
 class CostsScreen(BaseScreen[Books]):
@@ -127,7 +129,9 @@ class CostsScreen(BaseScreen[Books]):
         look, costs = self.gpuscale.look, content.costs
         self.heading.tell([("costs ", "title"), (f"{self._period}", "strong"), (f", by {self._by}", "text")],
                           [(usd(costs.total), "strong"), (" in all", "muted")])  # fmt: skip
-        self.kinds.write(lambda width: kind_lines(costs, look, width), now)
+        self.kinds.write(
+            lambda width: [*kind_lines(costs, look, width), *wallet_lines(content.wallets, look, width)], now
+        )
         rows = [
             CostLine(row.key, row.cost, costs.total, content.names.get(row.key, "")) for row in costs.rows if row.cost
         ]
@@ -153,6 +157,21 @@ class CostsScreen(BaseScreen[Books]):
         if row is not None and row.id[1:].isdigit() and self._by in {"job", "worker"}:
             number = int(row.id[1:])
             (self.gpuscale.show_job if self._by == "job" else self.gpuscale.show_worker)(number)
+
+
+def wallet_lines(found: tuple[Wallet, ...], look: Look, width: int) -> list[Line]:
+    """What is left to pay with: one line a provider, cut to the width."""
+    lines: list[Line] = []
+    for wallet in found:
+        lasts = "" if wallet.hours is None else f"  {wallet.hours:.1f} h at {usd(wallet.rate)}/h"
+        name = clean(f"{wallet.provider} {wallet.name}", ascii_only=look.glyphs.ascii)
+        low = "  low" if wallet.low_since is not None else ""
+        room = max(0, width - 24 - len(lasts) - len(low))
+        lines.append([
+            ("  wallet     ", "strong"), (f"{usd(wallet.left):>9} ", "text"), (lasts, "warn" if low else "muted"),
+            (low, "bad"), (f"  {name[:room]}", "muted"),
+        ])  # fmt: skip
+    return lines
 
 
 def kind_lines(costs: Costs, look: Look, width: int) -> list[Line]:

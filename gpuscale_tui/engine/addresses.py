@@ -7,7 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gpuscale_tui.model.settings import Settings
@@ -24,7 +24,7 @@ class Address:
     """
 
     label: str
-    url: str
+    url: str = field(repr=False)
     problem: str = ""
 
     @property

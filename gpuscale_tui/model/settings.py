@@ -258,7 +258,7 @@ class NotifyConfig:
         Meta(
             description="Addresses as Apprise has them; they are secrets: better `file:PATH` (mode 0600) or `env:NAME`."
         ),
-    ] = ()
+    ] = field(default=(), repr=False)
     on: Annotated[tuple[NoticeName, ...], Meta(description="What is told; without job_done only what needs you.")] = (
         "job_failed", "machine_lost", "budget", "balance", "orphan", "breaker", "stalled", "lease", "bill",
     )  # fmt: skip

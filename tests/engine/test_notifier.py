@@ -55,8 +55,9 @@ def inbox() -> Iterator[Inbox]:
                 box.hanging += 1
                 over.wait(120)
                 return
-            (box.taken if box.status == 200 else box.refused).append(message)
-            self.send_response(box.status)
+            status = 500 if self.path == "/refused" else box.status
+            (box.taken if status == 200 else box.refused).append(message)
+            self.send_response(status)
             self.end_headers()
 
         def log_message(self, *arguments: Any) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from textual.pilot import Pilot
 
+from gpuscale_tui.model.settings import BudgetConfig
 from gpuscale_tui.store.database import Database
 from gpuscale_tui.store.home import Home
 from gpuscale_tui.tui.app import GpuscaleApp
@@ -107,3 +109,12 @@ def test_no_colour(
     """NO_COLOR: bold, reverse and words only."""
     monkeypatch.setenv("NO_COLOR", "1")
     take(snap_compare, make_app(busy_once, no_color=True), (80, 24))
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["80x24", "120x40"])
+def test_budgets(snap_compare: SnapCompare, busy_once: Home, make_app: MakeApp, size: tuple[int, int]) -> None:
+    """The limits of money stand below the kinds of time: per cent, sums and words, the fullest first."""
+    app = make_app(busy_once)
+    limits = BudgetConfig(daily=20.0, monthly=40.0, per_job=30.0, projects={"vision": 2.0}, users={"ada": 1.0})
+    app.settings = replace(app.settings, budget=limits)
+    take(snap_compare, app, size, "3")

@@ -23,6 +23,7 @@ from gpuscale_tui.cli.common import (
 from gpuscale_tui.cli.formatting import Column, gpus, money, plural, print_json, print_lines, print_table, span
 from gpuscale_tui.model.errors import NotFound
 from gpuscale_tui.model.jobs import job_label, worker_label
+from gpuscale_tui.policy.liveness import liveness
 from gpuscale_tui.store import queries
 from gpuscale_tui.store.home import Home
 from gpuscale_tui.store.views import WorkerRow
@@ -49,6 +50,7 @@ def _columns(now: int) -> list[Column[WorkerRow]]:
     return [
         Column("ID", lambda row: row.label),
         Column("STATE", lambda row: row.state),
+        Column("LIVES", _lives),
         Column("PROVIDER", lambda row: row.provider),
         Column("GPU", lambda row: gpus(row.gpu_type, row.gpu_count)),
         Column("$/H", lambda row: money(row.rate, 3), right=True),
@@ -58,6 +60,10 @@ def _columns(now: int) -> list[Column[WorkerRow]]:
         Column("ORDER", lambda row: row.order_id or ""),
         Column("WHY", lambda row: row.why, rest=True),
     ]
+
+
+def _lives(row: WorkerRow) -> str:
+    return liveness(row.state, ready_at=row.ready_at, silent_since=row.silent_since) or ""
 
 
 @click.group(

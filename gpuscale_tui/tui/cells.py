@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gpuscale_tui.model.jobs import job_label, worker_label
+from gpuscale_tui.policy.liveness import Liveness, liveness
 from gpuscale_tui.store.views import JobRow, WorkerRow
 from gpuscale_tui.tui.format import clean, gpus, span, usd, wait
 from gpuscale_tui.tui.look import Look, Span
@@ -103,7 +104,11 @@ def _rate(row: WorkerRow, _look: Look, _now: int) -> Span:
 
 
 def worker_job(row: WorkerRow, look: Look, now: int) -> Span:
-    """What a machine does: its job, or since when it idles."""
+    """What a machine does: its job, or since when it idles; one that cannot be reached says that first."""
+    if liveness(row.state, ready_at=row.ready_at, silent_since=row.silent_since) is Liveness.UNREACHABLE:
+        assert row.silent_since is not None
+        job = f", {job_label(row.job_id)}" if row.job_id is not None else ""
+        return f"unreachable {span(now - row.silent_since)}{job}", "warn"
     if row.job_id is not None:
         name = clean(row.job_name or "", ascii_only=look.glyphs.ascii)
         return f"{job_label(row.job_id)} {name}", "text"

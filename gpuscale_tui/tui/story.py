@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from gpuscale_tui.model.durations import format_duration
 from gpuscale_tui.model.jobs import Attempt, Job, job_label, worker_label
 from gpuscale_tui.model.workers import Worker
+from gpuscale_tui.policy.liveness import in_words, liveness
 from gpuscale_tui.store.events import Event
 from gpuscale_tui.store.snapshots import SnapshotRow
 from gpuscale_tui.store.views import JobRow, WorkerRow
@@ -163,10 +164,13 @@ def _attempt_line(attempt: Attempt, worker: Worker | None, page: Page) -> Line:
     words = f"{attempt.cause}" if ended else str(attempt.state)
     code = f", exit code {attempt.exit_code}" if attempt.exit_code else ""
     resumed = f"  resumed from snapshot {attempt.resumed_from}" if attempt.resumed_from is not None else ""
+    since = None if ended else attempt.stalled_at
+    stalled = "" if since is None else f"  does nothing, noticed {span(page.now - since)} ago"
     return [
         (f" {sign} ", f"state-{state}"), (f"attempt {attempt.number}", "strong"),
         (f" on {page.foreign(machine)}  ", "text"), (words.replace("_", " ") + code, f"state-{state}"),
         (f"  {'after' if ended else 'for'} {held}", "muted"), (resumed, "accent"),
+        (stalled, "warn"),
     ]  # fmt: skip
 
 
@@ -196,6 +200,11 @@ def _snapshot(snapshot: SnapshotRow, page: Page) -> Line:
     ]  # fmt: skip
 
 
+def _liveness(row: WorkerRow, now: int) -> str:
+    found = liveness(row.state, ready_at=row.ready_at, silent_since=row.silent_since)
+    return in_words(found, silent_since=row.silent_since, down_since=row.down_since, now=now)
+
+
 def write_worker(story: WorkerStory, page: Page) -> list[Line]:
     """A machine's page."""
     row, worker = story.row, story.worker
@@ -213,6 +222,7 @@ def write_worker(story: WorkerStory, page: Page) -> list[Line]:
             ("order", row.order_id or "not known yet"),
             ("address", address(row, page.look, page.now)[0]),
             ("last contact", contact),
+            ("liveness", _liveness(row, page.now)),
             ("job", f"{job_label(row.job_id)} {row.job_name or ''}" if row.job_id is not None else "none"),
             ("asked back", plural(row.release_asked, "time") if row.release_asked else ""),
             ("image", worker.image or "any"),

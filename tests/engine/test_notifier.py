@@ -89,7 +89,7 @@ def rig(tmp_path: Path, box: Inbox, monkeypatch: pytest.MonkeyPatch) -> Iterator
     monkeypatch.setattr(notifier, "FIRST_PAUSE_SEC", 0.2)
     monkeypatch.setattr(notifier, "LOOK_SEC", 0.05)
     monkeypatch.setattr(notifier, "GATHER_SEC", 0.2)
-    settings = Settings(notify=NotifyConfig(urls=(box.url(),), on=EVERY, min_interval_sec=1.0))
+    settings = Settings(notify=NotifyConfig(urls=(box.url(),), on=EVERY, min_interval_sec=0.2))
     made = make_rig(tmp_path, settings, dict(os.environ), None)
     yield made
     made.db.close()
@@ -123,6 +123,7 @@ def warnings(rig: Rig) -> list[str]:
 
 def test_what_waits_goes_out_as_one_message_grouped_by_kind(rig: Rig, box: Inbox) -> None:
     """Seven things of three kinds are one message; what follows at once waits for its time and comes as one, too."""
+    rig.settings = replace(rig.settings, notify=replace(rig.settings.notify, min_interval_sec=1.0))
     with running(rig):
         say(rig, *(f"budget {n}" for n in range(5)))
         say(rig, "j1 failed", kind=NoticeKind.JOB_FAILED)

@@ -20,6 +20,8 @@ class Proxy:
         self.each_down: Callable[[], int] | None = None
         """Gives each new connection the number of bytes after which it is cut."""
         self.frozen = False
+        self.held = False
+        """While set nothing passes, and nothing is lost: a network that is away and comes back."""
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -54,6 +56,8 @@ class Proxy:
             while data := await source.read(16 * 1024 if own is None else max(1, min(own, 16 * 1024))):
                 if self.frozen:
                     continue
+                while self.held:
+                    await asyncio.sleep(0.02)
                 if own is not None:
                     own -= len(data)
                     if own <= 0:

@@ -50,8 +50,13 @@ def words(pid: int) -> bytes:
 
 @pytest.mark.parametrize("site", SLOW_SITES, indirect=True)
 async def test_a_silent_engine_lets_the_job_save_and_stop(site: Site) -> None:
+    hook = site.home / ".poweroff"
+    hook.write_text('#!/bin/sh\ntouch "$HOME/ended"\n')
+    hook.chmod(0o755)
     await begin(site, SHORT)
     await until((site.path(REF) / "exit").exists, "the end of the lease")
+    await until(lambda: not watchdogs(site), "the watchdog to end")
+    assert not (site.home / "ended").exists()  # this machine is not rented
     machine, log = await site.connect(), Log()
     ended = await attach(machine, REF, offset=0, sink=log)
     assert (ended.code, ended.stopped, ended.lapsed, ended.timed_out) == (0, True, True, False)
@@ -61,15 +66,6 @@ async def test_a_silent_engine_lets_the_job_save_and_stop(site: Site) -> None:
     assert await lease.renew(machine, BASE, LONG) is True
     assert await lease.renew(machine, BASE, LONG) is False
     assert (await run(machine, AttemptRef(BASE, "j17-2"), Launch(command="echo again")))[1] == b"again\n"
-
-
-async def test_a_job_that_ignores_term_is_killed_after_the_grace(dash_site: Site) -> None:
-    await begin(dash_site, replace(SHORT, grace_sec=1), "trap '' TERM; echo up; while :; do sleep 0.1; done")
-    await until((dash_site.path(REF) / "exit").exists, "the end of the lease")
-    found = await status(await dash_site.connect(), REF)
-    assert found.exit is not None
-    assert (found.exit.code, found.exit.lapsed) == (137, True)
-    await until(lambda: not dash_site.living(REF))
 
 
 async def test_whoever_renews_keeps_everything(dash_site: Site) -> None:
@@ -108,19 +104,14 @@ async def test_what_has_ended_and_what_was_never_started_is_let_alone(dash_site:
     assert (await status(machine, waiting)).state is AttemptState.NOT_STARTED
 
 
-@pytest.mark.parametrize(("ending", "ended"), [(Ending.NOTHING, False), (Ending.HOOK, True)])
-async def test_a_machine_of_our_own_is_never_ended(dash_site: Site, ending: Ending, ended: bool) -> None:
-    """The machine's own way to end itself is taken only where the lease says so, and after the jobs."""
+async def test_a_machine_is_ended_in_its_own_way_after_its_jobs(dash_site: Site) -> None:
     hook = dash_site.home / ".poweroff"
     hook.write_text(f'#!/bin/sh\ncat "$HOME/{REF.directory}/exit" > "$HOME/ended"\n')
     hook.chmod(0o755)
-    await begin(dash_site, replace(SHORT, ending=ending))
-    await until((dash_site.path(REF) / "exit").exists, "the end of the lease")
-    await until(lambda: not watchdogs(dash_site), "the watchdog to end")
+    await begin(dash_site, replace(SHORT, ending=Ending.HOOK))
     left = dash_site.home / "ended"
-    if ended:
-        await until(lambda: left.exists() and left.read_text(), "the hook")
-    assert (left.read_text().split() if left.exists() else []) == (["0", "0", "2"] if ended else [])
+    await until(lambda: left.exists() and left.read_text(), "the hook")
+    assert left.read_text().split() == ["0", "0", "2"]
 
 
 async def test_an_engine_that_comes_back_while_its_job_saves_keeps_the_machine(dash_site: Site) -> None:
@@ -184,6 +175,7 @@ def test_a_container_ends_with_its_first_process(tmp_path: Path) -> None:
     assert done.stdout == "entrypoint over\n"
 
 
+@pytest.mark.parametrize("site", SLOW_SITES, indirect=True)
 async def test_a_pulse_tells_a_quiet_worker_from_one_that_stands_still(site: Site) -> None:
     """CPU time grows where something computes, children that ended included, and not where all sleep."""
     machine = await site.connect()

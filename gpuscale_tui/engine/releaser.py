@@ -33,7 +33,8 @@ class Releaser:
             if worker.state == WorkerState.RELEASING and worker.order_id is not None
         ]
         for worker in leaving:
-            if worker.release_next_at is None or worker.release_next_at <= now:
+            due = worker.release_next_at
+            if due is None or not now < due <= now + LONGEST_RETRY_SEC * 1000:  # later still: the clock was set back
                 await self._ask(worker, worker.order_id or "")
         if leaving:
             self._context.bells.ring("reconciler")

@@ -87,20 +87,6 @@ def test_one_empty_listing_proves_nothing(market: Rig) -> None:
     assert_clean(market)
 
 
-def test_a_machine_that_two_listings_denied_is_given_back_when_it_shows_again(market: Rig) -> None:
-    """Lies of the provider cost money, not the machine: it is recognised by its order and given back."""
-    [job_id] = market.submit(f"{WAIT} echo end")
-    with market.engine(exit_when_idle=True) as engine:
-        until(lambda: market.job(job_id).state == "running")
-        market.market.fault(my_orders_empty=4)
-        until(lambda: any(worker.state == "lost" for worker in market.workers()))
-        market.gate.touch()
-        until(lambda: any("is listed and costs money" in event.detail for event in market.events()))
-        assert engine.wait(PATIENCE_SEC)
-    assert market.job(job_id).state == "done"
-    assert market.market.live_orders() == []
-
-
 def test_listing_errors_prove_nothing(market: Rig) -> None:
     """A marketplace that answers 500 for a while changes nothing but a notice."""
     [job_id] = market.submit(f"{WAIT} echo end")

@@ -260,7 +260,7 @@ async def test_the_highest_rate_holds_for_bids_too(fake: Any, samples: Any) -> N
     [
         ({"mon_container": 0, "spend": 0}, [{"offer_id": 2104417, "my": True, "active": False, "bid": 2.6}], True),
         ({"mon_container": 0, "spend": 0}, [{"offer_id": 2104417, "my": True, "active": True, "bid": 2.6}], False),
-        ({"mon_container": 0, "spend": 1}, [{"offer_id": 2104417, "my": True, "active": False, "bid": 2.6}], True),
+        ({"mon_container": 0, "spend": 1}, [{"offer_id": 2104417, "my": True, "active": False, "bid": 2.6}], False),
         ({"mon_container": 0, "spend": 1}, [{"offer_id": 9, "my": True, "active": True, "bid": 2.6}], False),
         ({"mon_container": 0, "spend": 0}, [{"offer_id": 9, "my": False, "active": True, "bid": 9}], True),
         ({"mon_container": 0, "spend": 1}, [{"offer_id": 9, "my": False, "active": True, "bid": 9}], False),
@@ -297,6 +297,28 @@ def test_a_container_that_is_said_to_run_but_is_not_charged_waits(run_virtual: R
 
     assert STALLED_SEC > 2 * 60
     assert run_virtual(scenario()) == [(False, True), (False, True), (False, True), (True, False)]
+
+
+@pytest.mark.parametrize(
+    ("containers", "expected"),
+    [((2, 0), [False, True]), ((0, 0, 0), [False, False, True]), ((2, 2, 0, 2), [False, False, True, False])],
+)
+def test_the_auctions_word_counts_beside_another_sign(
+    run_virtual: Run, fake: Any, samples: Any, containers: tuple[int, ...], expected: list[bool]
+) -> None:
+    """A container that stopped has lost its machine at once; one that never ran only when nothing more is charged."""
+
+    async def scenario() -> list[bool]:
+        provider, seen = fake.provider(), []
+        fake.auction(104512, {"offer_id": 2104417, "my": True, "active": False, "bid": 2.6})
+        for container in containers:
+            fake.orders(samples.order(spot=True, mon_container=container, spend=1))
+            (rental,) = await provider.rentals()
+            seen.append(rental.waiting)
+            await asyncio.sleep(2 if 2 in containers else STALLED_SEC / 2 + 1)
+        return seen
+
+    assert run_virtual(scenario()) == expected
 
 
 async def test_few_auctions_are_asked_for_in_one_listing(fake: Any, samples: Any) -> None:

@@ -10,13 +10,14 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from gpuscale_tui.model.offers import Need, Offer, Rental
+from gpuscale_tui.model.offers import Market, Need, Offer, Rental
 from gpuscale_tui.model.settings import CloreConfig, ProvidersConfig, Settings, SshConfig, SshHost
 from gpuscale_tui.providers import ssh
 from gpuscale_tui.providers.base import Accepted, Claim, Provider, ProviderError, RentRefused, RentRequest, Unknown
@@ -98,9 +99,10 @@ class Place(ABC):
 
 
 class ClorePlace(Place):
-    def __init__(self, sandbox: Sandbox, state_dir: Path) -> None:
+    def __init__(self, sandbox: Sandbox, state_dir: Path, market: Market = Market.ON_DEMAND) -> None:
         self._sandbox = sandbox
         self._state_dir = state_dir
+        self.need = replace(Place.need, market=market)
         self.provider = self._build()
 
     def _build(self) -> Provider:
@@ -113,7 +115,8 @@ class ClorePlace(Place):
     async def rent_as_somebody_else(self, offer: Offer) -> None:
         order = {
             "renting_server": int(offer.server_id),
-            "type": "on-demand",
+            "type": offer.market.value,
+            "spotprice": float(json.loads(offer.quote)["price"]),
             "currency": "USD-Blockchain",
             "image": IMAGE,
             "ports": {"22": "tcp", "8080": "tcp"},
@@ -180,12 +183,13 @@ class SshPlace(Place):
         self._broken.unlink(missing_ok=True)
 
 
-@pytest.fixture(params=["clore", "ssh"])
+@pytest.fixture(params=["clore", "clore-spot", "ssh"])
 async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
     found: Place
     with pytest.MonkeyPatch.context() as monkeypatch:
-        if request.param == "clore":
-            found = ClorePlace(request.getfixturevalue("sandbox"), tmp_path)
+        if request.param.startswith("clore"):
+            market = Market.SPOT if request.param == "clore-spot" else Market.ON_DEMAND
+            found = ClorePlace(request.getfixturevalue("sandbox"), tmp_path, market)
         else:
             found = SshPlace(tmp_path, monkeypatch)
         yield found
@@ -237,6 +241,7 @@ async def test_offers_are_what_was_asked_for(place: Place) -> None:
     assert survey.offers
     for offer in survey.offers:
         assert (offer.provider, offer.gpu_type) == (place.provider.facts.name, "RTX 4090")
+        assert offer.market == (place.need.market or Market.ON_DEMAND)
         assert offer.gpu_count >= 1
         assert offer.terms.rate > 0
         assert offer.server_id
@@ -361,15 +366,16 @@ async def test_a_new_process_finds_and_releases_what_an_old_one_rented(place: Pl
 # Clore.ai alone
 
 
-@pytest.fixture
-async def clore(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[ClorePlace]:
-    place = ClorePlace(sandbox, tmp_path)
+@pytest.fixture(params=[Market.ON_DEMAND])
+async def clore(request: pytest.FixtureRequest, sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[ClorePlace]:
+    place = ClorePlace(sandbox, tmp_path, request.param)
     yield place
     place.mend()
     await place.end_everything()
     await place.provider.aclose()
 
 
+@pytest.mark.parametrize("clore", list(Market), indirect=True)
 async def test_the_bill_is_the_sandboxs_to_the_micro_dollar(sandbox: Sandbox, clore: ClorePlace) -> None:
     provider = clore.provider
     _, claim = await rent_one(clore, "token-a")

@@ -152,6 +152,8 @@ class CloreProvider:
         server_id = request.offer.server_id
         if server_id in self._creating:
             return RentRefused("an order for this server is being placed already")
+        if quote.market is Renting.SPOT and int(server_id) in self._held | self._bidding.keys():
+            return RentRefused("this account has an order for this server, and would bid against itself", moved=True)
         self._creating.add(server_id)
         self._market.taken.add(int(server_id))
         try:

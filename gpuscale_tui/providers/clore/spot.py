@@ -144,16 +144,22 @@ class Auctions:
 
 @dataclass(frozen=True, slots=True)
 class _Sight:
-    """How a spot order was last seen, and since when (the loop's seconds) each has been so."""
+    """How a spot order was last seen, and since when (the loop's seconds) each has been so. `ran`: it did, once."""
 
     spend: Decimal
     spend_since: float
     runs: bool
     runs_since: float
+    ran: bool
 
 
 class Waiting:
-    """Which spot orders are listed and hold no machine. Asked of the auction; without an answer, told by the spend."""
+    """Which spot orders are listed and hold no machine.
+
+    What is charged is the best sign: a spend that stands still for minutes says that nothing runs, one that has begun
+    says that something does, whatever the auction calls it. The auction's word counts beside another sign: where
+    nothing was charged yet, and where the container has stopped.
+    """
 
     def __init__(self, auctions: Auctions) -> None:
         self._auctions = auctions
@@ -177,18 +183,19 @@ class Waiting:
             calls = order.server is not None and not self._auctions.is_fresh(order.server, age)
             holds = await self._holds(order, age) if most > 0 or not calls else None
             most -= calls
-            if holds is False or (holds is None and (stalled or not order.spend)):
+            if holds is not True and (stalled or not order.spend or (holds is False and sight.ran)):
                 found.add(order.id)
         return frozenset(found)
 
     def _sight(self, order: Order, now: float) -> _Sight:
         spend, runs = order.spend or Decimal(0), order.container == 2
-        before = self._seen.get(order.id, _Sight(spend, now, runs, now))
+        before = self._seen.get(order.id, _Sight(spend, now, runs, now, runs))
         return _Sight(
             spend,
             before.spend_since if before.spend == spend else now,
             runs,
             before.runs_since if before.runs == runs else now,
+            before.ran or runs,
         )
 
     async def _holds(self, order: Order, max_age_sec: float) -> bool | None:

@@ -20,6 +20,7 @@ from gpuscale_tui.engine.booter import Booter
 from gpuscale_tui.engine.context import Bells, Context, Control
 from gpuscale_tui.engine.expiry import Expiry
 from gpuscale_tui.engine.keeper import Keeper
+from gpuscale_tui.engine.leaser import Leaser
 from gpuscale_tui.engine.links import Links
 from gpuscale_tui.engine.lock import EngineLock
 from gpuscale_tui.engine.notifier import Notifier
@@ -243,15 +244,16 @@ async def work(context: Context, *, exit_when_idle: bool) -> None:
         async with asyncio.TaskGroup() as tasks:
             renter = Renter(context, tasks)
             runner = Runner(context, links, tasks, tidier.left)
+            leaser = Leaser(context, links, tasks)
             services = (
                 Planner(context, renter),
                 Reconciler(context, renter),
-                Booter(context, links, tasks),
+                Booter(context, links, tasks, leaser),
                 Releaser(context),
                 Placer(context, links, runner.take),
                 runner,
                 tidier,
-                Watcher(context, links, tasks),
+                Watcher(context, links, tasks, leaser),
                 Packer(context),
                 Treasurer(context),
                 Wallet(context),

@@ -19,7 +19,7 @@ from gpuscale_tui.model.offers import Rental
 from gpuscale_tui.model.states import Cause, WorkerState
 from gpuscale_tui.model.workers import Worker
 from gpuscale_tui.providers.base import Provider, ProviderError
-from gpuscale_tui.store import spans, workers
+from gpuscale_tui.store import liveness, spans, workers
 from gpuscale_tui.store.workers import Adoption
 
 CREATE_CALL_MS = 120_000
@@ -155,6 +155,8 @@ class Reconciler:
             return
         up_at = context.now() if rental.up else None
         await context.db.write(workers.seen, worker.id, up_at, rental.expires_at)
+        if rental.up == (worker.down_since is not None):
+            await context.db.write(liveness.provider_says, worker.id, runs=rental.up, now=context.now())
         if rental.billed is not None:
             await context.db.write(spans.book, worker.id, rental.billed, context.now(), billed=True)
         if rental.waiting:

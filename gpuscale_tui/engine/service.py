@@ -45,7 +45,7 @@ async def serve(context: Context, service: Service, *, quiet_sec: float = 0.0, r
         except Exception as error:  # noqa: BLE001 - whatever it is, the other duties go on and the user is told
             failures += 1
             await _report(context, service.name, error, failures)
-            await asyncio.sleep(min(2.0**failures, LONGEST_PAUSE_SEC))
+            await asyncio.sleep(min(2.0 ** min(failures, 10), LONGEST_PAUSE_SEC))  # a power that large would not fit
             continue
         failures = 0
         rest = min(REST_FOR_WORK * (loop.time() - begun), LONGEST_REST_SEC) if rests else 0.0

@@ -96,7 +96,7 @@ class Runner:
             failures = self._failures[key] = self._failures.get(key, 0) + 1
             if failures == 1:
                 await note_failure(self._context, attempt, error)
-            await asyncio.sleep(min(FIRST_PAUSE_SEC * 2**failures, LONGEST_PAUSE_SEC))
+            await asyncio.sleep(min(FIRST_PAUSE_SEC * 2 ** min(failures, 10), LONGEST_PAUSE_SEC))
             self._context.bells.ring(self.name)
         finally:
             running = self._running.get(key)

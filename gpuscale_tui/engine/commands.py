@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from gpuscale_tui.model.errors import FieldError, NotFound, Refused
 from gpuscale_tui.model.hosts import Ban
 from gpuscale_tui.model.jobs import JobSpec, job_label, worker_label
-from gpuscale_tui.model.money import format_usd, parse_usd
+from gpuscale_tui.model.money import Terms, format_usd, parse_usd
 from gpuscale_tui.model.plain import clean
 from gpuscale_tui.model.settings import Settings
 from gpuscale_tui.model.states import LIVE_WORKER_STATES
@@ -62,7 +62,7 @@ def release(connection: sqlite3.Connection, worker_id: int, *, user: str, now: i
 
 
 def scale_up(connection: sqlite3.Connection, amount: int, settings: Settings, *, user: str, now: int) -> None:
-    """Ask for `amount` more machines of the settings' GPU type and image, within max_workers and the cap."""
+    """Ask for `amount` more machines of the settings' GPU type and image, within max_workers, cap and budgets."""
     live = workers.live(connection)
     limit = settings.scaler.max_workers
     if len(live) + amount > limit:
@@ -77,7 +77,23 @@ def scale_up(connection: sqlite3.Connection, amount: int, settings: Settings, *,
             f"{format_usd(committed)}/h of the cap of {format_usd(cap)}/h are committed and {amount} more would need at"
             f" least {format_usd(amount * price)}/h: raise max_hourly_budget or ask for fewer"
         )
+    _keep_the_budget(connection, amount, Terms(price), settings, now)
     engines.ask(connection, "scale_up", amount, user=user, now=now)
+
+
+def _keep_the_budget(connection: sqlite3.Connection, amount: int, terms: Terms, settings: Settings, now: int) -> None:
+    """Raise Refused where the limits on a day or a month leave nothing for so many machines."""
+    from gpuscale_tui.engine.budgets import look  # only here: submitting needs none of it
+    from gpuscale_tui.model.budget import budget_of
+    from gpuscale_tui.policy.budget import left
+
+    view = look(connection, budget_of(settings), None, now)
+    room, first = left(view), amount * terms.charge(view.first_ms)
+    if room is not None and first > room:
+        raise Refused(
+            f"the budget leaves {format_usd(room)} now and the first while of {amount} more would cost at least"
+            f" {format_usd(first)}: `gpuscale status` shows the budgets"
+        )
 
 
 def cheapest_price(connection: sqlite3.Connection, settings: Settings) -> int:

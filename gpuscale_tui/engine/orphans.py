@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from gpuscale_tui.engine.context import Context
 from gpuscale_tui.model.jobs import worker_label
+from gpuscale_tui.model.notices import NoticeKind
 from gpuscale_tui.model.offers import Rental
 from gpuscale_tui.model.workers import Worker
 from gpuscale_tui.providers.base import Claim, Provider, ProviderError
@@ -72,3 +73,4 @@ class Orphans:
         if text not in self._told:
             self._told.add(text)
             await context.warn(text, worker_id=worker.id)
+            await context.notify(NoticeKind.ORPHAN, text, worker_id=worker.id)

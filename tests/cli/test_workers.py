@@ -65,6 +65,7 @@ def test_scale_up_within_the_limits(cli: Cli, bench: Bench) -> None:
         ("max_workers = 3", 3, "1 machines are rented and max_workers is 3: at most 2 more"),
         ("max_hourly_budget = 1.4", 1, "$1.00/h of the cap of $1.40/h are committed"),
         ("max_hourly_budget = 0", 1, "cap of $0.00/h"),
+        ("max_workers = 9\n[budget]\ndaily = 0.1", 1, "the budget leaves $0.00 now and the first while of 1 more"),
     ],
 )
 def test_scale_up_beyond_a_limit_is_refused(cli: Cli, bench: Bench, settings: str, amount: int, expected: str) -> None:

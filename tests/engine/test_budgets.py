@@ -9,7 +9,7 @@ import pytest
 from gpuscale_tui.model.settings import BudgetConfig
 from gpuscale_tui.store import budgets
 from gpuscale_tui.store.events import Event
-from tests.engine.conftest import Clock, Rig, until
+from tests.engine.conftest import PATIENCE_SEC, Clock, Rig, until
 
 STEPS = (
     'n=0; while :; do n=$((n+1)); echo $n > "$CHECKPOINT_DIR/t"; mv "$CHECKPOINT_DIR/t" "$CHECKPOINT_DIR/n";'
@@ -114,3 +114,19 @@ def test_a_job_that_has_used_up_its_budget_is_put_back_and_held_until_it_is_rais
     with market.engine(max_hourly_budget=10):
         until(lambda: market.job(job_id).state == "running")
         until(lambda: market.db.read(budgets.holds) == [])
+
+
+def test_bills_that_are_as_reckoned_are_no_matter(market: Rig) -> None:
+    """The marketplace charges what it says: nothing to tell, also of a machine that it took away."""
+    ids = market.submit("sleep 0.3", 3)
+    [lost] = market.submit('test "$GPUSCALE_ATTEMPT" -gt 1 || sleep 600')
+    with market.engine(exit_when_idle=True) as engine:
+        until(lambda: market.job(lost).state == "running")
+        market.market.evict(int(market.job(lost).order_id or 0))
+        assert engine.wait(PATIENCE_SEC)
+    assert [market.job(job_id).state for job_id in (*ids, lost)] == ["done"] * 4
+    costs = market.costs()
+    assert costs.total == market.market.bill()["total_micro"]
+    assert abs(costs.difference) < 100, "begun minutes and clocks, no more"
+    told = market.db.connection.execute("SELECT count(*) FROM notices WHERE kind = 'bill'").fetchone()[0]
+    assert told == 0

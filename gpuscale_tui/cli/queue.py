@@ -77,7 +77,7 @@ def queue(
     if as_json:
         print_json([shapes.job(row) for row in rows])
     else:
-        print_table(_job_columns(now_ms()), rows, _nothing(chosen))
+        print_table(_job_columns(now_ms(), {row.user for row in rows}), rows, _nothing(chosen))
     if more:
         note(f"{more} more: see them with --limit {len(rows) + more}")
 
@@ -95,9 +95,11 @@ def _nothing(chosen: JobFilter) -> str:
     return f"no jobs: {hint}" if not chosen.states else f"nothing runs or waits: {hint}, --all shows finished ones"
 
 
-def _job_columns(now: int) -> list[Column[JobRow]]:
+def _job_columns(now: int, users: set[str]) -> list[Column[JobRow]]:
+    """Users are named where there are several."""
     return [
         Column("ID", lambda row: row.label),
+        *([Column("USER", lambda row: row.user, most=12)] if len(users) > 1 else []),
         Column("NAME", lambda row: row.name, most=24),
         Column("STATE", lambda row: "cancelling" if row.cancelling else row.state),
         Column("PRIO", lambda row: str(row.priority), right=True),

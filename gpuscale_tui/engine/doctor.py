@@ -28,6 +28,7 @@ from gpuscale_tui.model.errors import FieldError, GpuscaleError
 from gpuscale_tui.model.machines import Endpoint
 from gpuscale_tui.model.money import format_usd, parse_usd
 from gpuscale_tui.model.settings import Settings, SshHost
+from gpuscale_tui.rights import is_shared
 from gpuscale_tui.store import database, engines, health, logs, notices
 from gpuscale_tui.store.home import Home
 from gpuscale_tui.store.opening import OLDEST_SQLITE
@@ -93,7 +94,8 @@ def check_home(home: Home) -> Iterator[Check]:
         advice = "make the directory writable for you, or choose another with --home or $GPUSCALE_HOME"
         yield Check("home", "fail", f"{home.path}: {error.strerror or error}", advice)
         return
-    open_to_others = [path for path in _private(home) if path.exists() and path.stat().st_mode & 0o077]
+    strangers = 0o007 if is_shared(home.path) else 0o077
+    open_to_others = [path for path in _private(home) if path.exists() and path.stat().st_mode & strangers]
     if open_to_others:
         listed = ", ".join(f"{path} ({stat.S_IMODE(path.stat().st_mode):04o})" for path in open_to_others)
         advice = f"chmod -R go= {home.path}"

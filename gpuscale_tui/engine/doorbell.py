@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from gpuscale_tui.rights import settle
 from gpuscale_tui.store.home import Home
 
 
@@ -48,7 +49,7 @@ def listening(home: Home, wake: Callable[[], None]) -> Iterator[None]:
     try:
         with _short_path(home.doorbell) as path:
             bell.bind(path)
-        home.doorbell.chmod(0o600)
+        settle(home.doorbell)
         loop.add_reader(bell, heard)
         yield
     finally:

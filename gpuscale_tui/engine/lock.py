@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from gpuscale_tui.model.errors import GpuscaleError
-from gpuscale_tui.store.home import Home
+from gpuscale_tui.store.home import Home, private_opener
 
 
 class EngineRunning(GpuscaleError):
@@ -42,7 +42,8 @@ class EngineLock:
     def acquire(self) -> None:
         """Take the lock or raise EngineRunning at once."""
         self._home.ensure()
-        descriptor = os.open(self._home.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = private_opener(str(self._home.lock), flags)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import msgspec
 
+from gpuscale_tui import rights
 from gpuscale_tui.model.gpus import canonical_gpu, same_gpu
 from gpuscale_tui.model.machines import Endpoint
 from gpuscale_tui.model.money import Terms, parse_usd
@@ -132,7 +133,7 @@ class SshProvider:
         draft = self._state_dir / f".{holding.name}.{secrets.token_hex(8)}"
         path = self._path(holding.name)
         try:
-            self._state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            rights.make_directory(self._state_dir)
             _write_durably(draft, msgspec.json.encode(asdict(holding)))
             path.hardlink_to(draft)
         except FileExistsError:
@@ -259,6 +260,7 @@ def _write_durably(path: Path, content: bytes) -> None:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
+    rights.settle(path)
 
 
 def _sync_directory(path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import asyncssh
 
+from gpuscale_tui import rights
 from gpuscale_tui.remote.errors import AuthRefused
 
 KEY_COMMENT = "gpuscale"
@@ -16,8 +17,9 @@ KEY_COMMENT = "gpuscale"
 def ensure_client_key(path: Path) -> str:
     """Make our ed25519 key pair at `path` unless it exists; the public line (`ssh-ed25519 AAAA... gpuscale`).
 
-    The file has mode 0600 in a directory of mode 0700 and appears whole or not at all. When two programs race, both
-    use the one that came first. Raises AuthRefused when the file is there but is no usable key; OSError as it comes.
+    The file has mode 0600 in a directory of mode 0700 (in a group's home: see `rights`) and appears whole or not at
+    all. When two programs race, both use the one that came first. Raises AuthRefused when the file is there but is no
+    usable key; OSError as it comes.
     """
     if not path.exists():
         _make_key(path)
@@ -25,7 +27,7 @@ def ensure_client_key(path: Path) -> str:
 
 
 def _make_key(path: Path) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    rights.make_directory(path.parent)
     key = asyncssh.generate_private_key("ssh-ed25519", comment=KEY_COMMENT)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mkstemp makes files of mode 0600
     draft = Path(name)
@@ -34,6 +36,7 @@ def _make_key(path: Path) -> None:
             file.write(key.export_private_key())
             file.flush()
             os.fsync(file.fileno())
+        rights.settle(draft)
         _publish(draft, path)
     finally:
         draft.unlink(missing_ok=True)

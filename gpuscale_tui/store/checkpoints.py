@@ -17,10 +17,11 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from gpuscale_tui import rights
 from gpuscale_tui.model.errors import GpuscaleError
 from gpuscale_tui.model.jobs import job_label
 from gpuscale_tui.store.home import private_opener
@@ -96,13 +97,12 @@ class SnapshotStore:
     def begin(self, job_id: int, *, after: int = 0) -> Draft:
         """Begin a snapshot with a number above all on disk and above `after` (the highest that the database knows)."""
         home = self._home(job_id)
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        rights.make_directory(home)
         number = max([after, *self._numbers(job_id)]) + 1
         draft = home / f"{DRAFT}{number}"
         if draft.exists():
             shutil.rmtree(draft)
-        (draft / "files").mkdir(mode=0o700, parents=True)
-        draft.chmod(0o700)
+        rights.make_directory(draft / "files")
         return Draft(job_id, number, draft / "files")
 
     def reuse(self, draft: Draft, snapshot: Snapshot, name: str) -> None:
@@ -113,7 +113,7 @@ class SnapshotStore:
         source = snapshot.files_path / name
         _check_size(snapshot.files_path, entry)
         target = draft.path / name
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        rights.make_directory(target.parent)
         target.unlink(missing_ok=True)
         os.link(source, target)
         draft.reused[name] = entry
@@ -128,8 +128,9 @@ class SnapshotStore:
             check_name(name)
         _remove_others(draft.path, set(files))
         before = self._newest(draft.job_id)
+        directories = _settle_directories(draft.path)
         entries = tuple(_seal(draft, name, mode, before) for name, mode in sorted(files.items()))
-        for directory in _directories(draft.path):
+        for directory in directories:
             sync_directory(directory)
         _write_manifest(draft.path.parent, meta, entries)
         final = self._home(draft.job_id) / str(draft.number)
@@ -280,7 +281,7 @@ def _seal(draft: Draft, name: str, mode: int, before: Snapshot | None) -> FileEn
         return FileEntry(name, known.size, mode & 0o777, known.sha256)
     entry = FileEntry(name, path.stat().st_size, mode & 0o777, _sha256(path))
     if before is None or not _share(draft, entry, before):
-        path.chmod(0o600)
+        rights.settle(path)
         with path.open("rb") as file:
             os.fsync(file.fileno())
     return entry
@@ -321,11 +322,13 @@ def _remove_others(root: Path, names: set[str]) -> None:
             base.rmdir()
 
 
-def _directories(root: Path) -> Iterator[Path]:
-    """All directories of a draft, deepest first, made private."""
-    for directory, _, _ in os.walk(root, topdown=False):
-        Path(directory).chmod(0o700)
-        yield Path(directory)
+def _settle_directories(root: Path) -> list[Path]:
+    """All directories of a draft, deepest first, with their rights made ours: each from the one that holds it."""
+    found = []
+    for directory, _, _ in os.walk(root):
+        rights.settle(Path(directory))
+        found.append(Path(directory))
+    return found[::-1]
 
 
 def _write_manifest(directory: Path, meta: SnapshotMeta, entries: tuple[FileEntry, ...]) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpuscale_tui import rights
+from gpuscale_tui.rights import private_opener
+
+__all__ = ["Home", "private_opener"]
+
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The data directory and the places in it. Directories are 0700, files 0600."""
+    """The data directory and the places in it. Directories are 0700, files 0600, but for a group's (see `rights`)."""
 
     path: Path
 
@@ -70,12 +75,15 @@ class Home:
         return self.path / "engine.log"
 
     def ensure(self) -> None:
-        """Make the directories, private to the user. Raises OSError where that is impossible."""
-        for directory in (self.path, self.client_key.parent, self.secrets, self.providers, self.checkpoints):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.path.chmod(0o700)
+        """Make the directories: private to the user, or its group's where it is shared (see `rights`).
 
-
-def private_opener(path: str, flags: int) -> int:
-    """An opener for `open` that makes files 0600 whatever the umask."""
-    return os.open(path, flags, 0o600)
+        Raises OSError where that is impossible.
+        """
+        shared = rights.is_shared(self.path)
+        if not shared:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.path.chmod(0o700)
+        elif self.database.exists() and not self.database.stat().st_mode & stat.S_IWGRP:
+            rights.hand_down(self.path)
+        for directory in (self.client_key.parent, self.secrets, self.providers, self.checkpoints):
+            rights.make_directory(directory)

@@ -14,6 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpuscale_tui import rights
 from gpuscale_tui.model.errors import GpuscaleError
 
 BUSY_TIMEOUT_SEC = 10.0
@@ -169,7 +170,7 @@ def _judge(path: Path, schema: Schema) -> int:
 
 def _create(path: Path, schema: Schema) -> None:
     """Make a whole, migrated, empty database under its name; harmless when another process does so at once."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    rights.make_directory(path.parent)
     descriptor, draft_name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # mode 0600
     os.close(descriptor)
     draft = Path(draft_name)
@@ -180,6 +181,7 @@ def _create(path: Path, schema: Schema) -> None:
             connection.execute(f"PRAGMA application_id = {schema.application_id}")
             connection.execute("PRAGMA journal_mode = WAL")
             migrate(connection, schema)
+        rights.settle(draft)  # the files beside it get its mode from SQLite
         _flush(draft)
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)

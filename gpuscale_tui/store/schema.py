@@ -332,8 +332,8 @@ MIGRATIONS: tuple[str, ...] = (
         low_since INTEGER                          -- since when it lasts for too few hours
     ) STRICT, WITHOUT ROWID;
 
-    ALTER TABLE workers ADD COLUMN silent_since INTEGER; -- since when SSH does not answer there, though it did
-    ALTER TABLE workers ADD COLUMN down_since INTEGER; -- since when its provider says that it does not run, though it did
+    ALTER TABLE workers ADD COLUMN silent_since INTEGER; -- since when SSH does not answer there
+    ALTER TABLE workers ADD COLUMN down_since INTEGER; -- since when its provider says that it does not run
     ALTER TABLE attempts ADD COLUMN stalled_at INTEGER; -- when it was noticed that its job does nothing
     CREATE TABLE silences (                        -- how long machines were out of reach before they answered again
         id        INTEGER PRIMARY KEY,

@@ -1,4 +1,7 @@
-"""Secret environment values of jobs: one JSON file of mode 0600 a job in the home's secrets directory, nowhere else."""
+"""Secret environment values of jobs: one JSON file of mode 0600 a job in the home's secrets directory, nowhere else.
+
+In a home that a group shares it is 0660: whoever of the group starts the engine has to read it.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from gpuscale_tui import rights
 from gpuscale_tui.model.jobs import job_label
 from gpuscale_tui.store.home import Home, private_opener
 from gpuscale_tui.store.opening import StoreError, sync_directory
@@ -16,7 +20,7 @@ from gpuscale_tui.store.opening import StoreError, sync_directory
 def write_job_secrets(home: Home, job_id: int, values: Mapping[str, str]) -> None:
     """Keep a job's secrets, replacing any it had; whole and on disk when this returns. Raises OSError."""
     path = _path(home, job_id)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    rights.make_directory(path.parent)
     draft = path.with_name(f".{path.name}-{os.getpid()}")
     draft.unlink(missing_ok=True)
     try:

@@ -181,3 +181,13 @@ def test_a_home_that_was_never_used(cli: Cli) -> None:
     assert f"nothing was ever stored in {cli.home.path}" in result.stderr
     assert cli.json("queue") == []
     assert not cli.home.path.exists()
+
+
+def test_users_are_named_where_there_are_several(cli: Cli, bench: Bench) -> None:
+    bench.submit(user="ada")
+    assert "USER" not in cli("queue").stdout
+    bench.submit(user="grace")
+    lines = cli("queue").stdout.splitlines()
+    assert lines[0].split()[:2] == ["ID", "USER"]
+    assert {line.split()[1] for line in lines[1:3]} == {"ada", "grace"}
+    assert {row["user"] for row in cli.json("queue")} == {"ada", "grace"}

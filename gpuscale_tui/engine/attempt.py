@@ -38,6 +38,8 @@ from gpuscale_tui.store.secrets import read_job_secrets
 FIRST_RETRY_SEC = 0.5
 LONGEST_RETRY_SEC = 20.0
 JOB_GRACE_SEC = 30
+MEGABYTE = 1_000_000
+CUT = b"\n[the rest of this output is not kept: it is longer than logs.max_mb of the settings]\n"
 FINAL_SAVE_TRIES = 3
 T = TypeVar("T")
 Ended = Callable[[Attempt, tuple[Assignment, ...]], None]
@@ -180,9 +182,6 @@ class AttemptRun:
         context, attempt, job = self._context, self._attempt, found.job
         self._position = stored
 
-        async def sink(data: bytes) -> None:
-            self._position = await context.logs.append(attempt.job_id, attempt.number, self._position, data)
-
         launch = Launch(
             command=job.spec.command or "",
             argv=job.spec.argv,
@@ -192,7 +191,7 @@ class AttemptRun:
         )
         try:
             done = await beside(
-                site.execute(self._ref, launch, offset=stored, sink=sink),
+                site.execute(self._ref, launch, offset=stored, sink=self._keep),
                 self._save_now_and_then(site),
                 self._stop_when_asked(site),
                 self._progress.watch(site),
@@ -202,6 +201,19 @@ class AttemptRun:
             raise
         self._output = self._position  # stored together with the attempt's end
         return done
+
+    async def _keep(self, data: bytes) -> None:
+        """Store output; of one that is longer than `logs.max_mb` the beginning, with a mark where it was cut."""
+        attempt, limit = self._attempt, int(self._context.settings.logs.max_mb * MEGABYTE)
+        over = self._position + len(data) - limit
+        if self._position > limit:
+            self._position += len(data)
+            return
+        kept = data if over <= 0 else data[: len(data) - over] + CUT
+        position = await self._context.logs.append(attempt.job_id, attempt.number, self._position, kept)
+        self._position = position if over <= 0 else self._position + len(data)
+        if over > 0:
+            await self._warn(f"its output is longer than {limit // MEGABYTE} MB (logs.max_mb): the rest is not kept")
 
     def _environment(self, job: Job, worker: Worker, resumed_from: str) -> Mapping[str, str]:
         secrets = read_job_secrets(self._context.home, job.id) if job.spec.secret_env else {}

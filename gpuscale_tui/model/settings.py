@@ -72,7 +72,7 @@ class ScalerConfig:
         Meta(
             ge=0,
             le=8_760,
-            description="Hours of silence of the engine after which a machine saves and ends its job, and itself; 0 is off.",
+            description="Hours without the engine after which a machine saves and ends its job, and itself; 0 is off.",
         ),
     ] = 12.0
     stalled_minutes: Annotated[
@@ -243,6 +243,15 @@ class CheckpointConfig:
     ] = 20_000.0
 
 
+@dataclass(frozen=True, slots=True)
+class LogsConfig:
+    """What jobs print."""
+
+    max_mb: Annotated[
+        float, Meta(gt=0, le=1_000_000, description="Megabytes kept of one attempt's output; the rest is dropped.")
+    ] = 1_000.0
+
+
 NoticeName = Literal[
     "job_done", "job_failed", "machine_lost", "budget", "balance", "orphan", "breaker", "stalled", "lease", "bill"
 ]
@@ -290,5 +299,6 @@ class Settings:
     providers: ProvidersConfig = field(default_factory=ProvidersConfig)
     machines: MachinesConfig = field(default_factory=MachinesConfig)
     checkpoints: CheckpointConfig = field(default_factory=CheckpointConfig)
+    logs: LogsConfig = field(default_factory=LogsConfig)
     notify: NotifyConfig = field(default_factory=NotifyConfig)
     ui: UiConfig = field(default_factory=UiConfig)

@@ -78,7 +78,7 @@ def done_once(scene: Scene) -> Iterator[str]:
 
 def not_ours(scene: Scene) -> Iterator[str]:
     """I6: no call changes anything that is not ours."""
-    ours = {worker.order_id for worker in _workers(scene)}
+    ours = {worker.order_id for worker in _workers(scene)} | scene.others  # the other one cancels its own
     for call in scene.calls("cancel_order"):
         if str(call["body"]["id"]) not in ours:
             yield f"I6: order {call['body']['id']} was cancelled and is none of ours"

@@ -46,6 +46,8 @@ class Scene:
     clock: Clock = field(default_factory=Clock)
     first: int = 0
     """How many entries the marketplace's log had when the scene began."""
+    others: frozenset[str | None] = frozenset()
+    """Orders of another home at the same time."""
 
     @property
     def market(self) -> Sandbox:

@@ -87,12 +87,13 @@ class Budget:
         return tuple((scope, limit) for scope, limit in both if limit is not None)
 
 
-def still_due(terms: Terms, held_from: int, cost: int, until: int) -> int:
+def still_due(terms: Terms, held_from: int, cost: int, until: int, *, now: int) -> int:
     """What a machine will have cost by `until` beyond `cost`, which is booked already.
 
-    Minimum charges and fees that fall due by then are counted.
+    Minimum charges and fees that fall due by then are counted. Where more is booked than the terms say by now, what
+    comes after now is still due.
     """
-    return max(0, terms.charge(until - held_from) - cost)
+    return max(0, terms.charge(until - held_from) - min(cost, terms.charge(now - held_from)))
 
 
 def budget_of(settings: Settings) -> Budget:

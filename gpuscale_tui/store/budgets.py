@@ -44,14 +44,14 @@ class Paid:
         if self.state == WorkerState.RELEASING:
             waits = self.release_next_at if self.release_next_at is not None and not self.release_asked else now
             until = max(now, waits) + reserve.tick_ms
-        return still_due(self.terms, self.held_from, self.cost, until)
+        return still_due(self.terms, self.held_from, self.cost, until, now=now)
 
     def promised(self, reserve: Reserve, now: int) -> int:
         """The same, but for a machine that is new at least what its first while costs: less would not be worth it."""
         if self.state == WorkerState.RELEASING:
             return self.due(reserve, now)
         first = self.held_from + reserve.first_ms
-        return max(self.due(reserve, now), still_due(self.terms, self.held_from, self.cost, first))
+        return max(self.due(reserve, now), still_due(self.terms, self.held_from, self.cost, first, now=now))
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ class Purse(Simulation):
                 if rented.machine.leaving
                 else still_due(
                     self.accounts[id_].terms, self.accounts[id_].since, self.accounts[id_].cost,
-                    self.accounts[id_].since + RESERVE.first_ms,
+                    self.accounts[id_].since + RESERVE.first_ms, now=self.now,
                 ),
             )
             for id_, rented in fleet.items()
@@ -76,7 +76,7 @@ class Purse(Simulation):
     def _due(self, id_: int, rented: Rented) -> int:
         until = self.now + (RESERVE.tick_ms if rented.machine.leaving else RESERVE.staying_ms)
         account = self.accounts[id_]
-        return still_due(account.terms, account.since, account.cost, until)
+        return still_due(account.terms, account.since, account.cost, until, now=self.now)
 
     def tick(self) -> Plan:
         self.most_burn = max(self.most_burn, self.burn)

@@ -90,6 +90,17 @@ def test_what_is_reserved_pays_for_all_until_it_is_given_back(
     assert leaving <= paid(WorkerState.BUSY, None).due(RESERVE, now)
 
 
+def test_what_comes_is_reserved_though_the_provider_charges_more_than_its_price(bench: Bench) -> None:
+    worker = bench.idle(DOLLAR)
+    bench.now += HOUR
+    bench.write(spans.book, worker.id, 5 * DOLLAR, bench.now, billed=True)
+    (paid,) = bench.read(budgets.paid)
+    assert paid.due(RESERVE, bench.now) == DOLLAR * RESERVE.staying_ms // HOUR
+    bench.write(spans.book, worker.id, DOLLAR // 2, bench.now, billed=True)
+    (paid,) = bench.read(budgets.paid)
+    assert paid.due(RESERVE, bench.now) == DOLLAR // 2 + DOLLAR * RESERVE.staying_ms // HOUR, "it may come yet"
+
+
 def test_jobs_of_a_used_up_budget_are_no_demand_and_say_why(bench: Bench) -> None:
     free, held = bench.submit(project="free")[0], bench.submit(project="p", user="ada")[0]
     own = bench.submit()[0]

@@ -154,6 +154,8 @@ class Planner:
             scale_down=sum(request.amount or 0 for request in seen.requests if request.kind == "scale_down"),
             drain=context.control.drain,
             budget=await self._budget(now),
+            history=standing.history,
+            setup_spent=standing.setup_spent,
         )
         return Standing(world, tuple(seen.requests))
 

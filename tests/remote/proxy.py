@@ -20,6 +20,8 @@ class Proxy:
         self.each_down: Callable[[], int] | None = None
         """Gives each new connection the number of bytes after which it is cut."""
         self.frozen = False
+        self.grain = 16 * 1024
+        """The most bytes that are passed on at a time."""
         self.held = False
         """While set nothing passes, and nothing is lost: a network that is away and comes back."""
         self._writers: set[asyncio.StreamWriter] = set()
@@ -53,7 +55,7 @@ class Proxy:
     async def _copy(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, direction: str) -> None:
         own = self.each_down() if self.each_down is not None and direction == "down" else None
         with suppress(OSError):
-            while data := await source.read(16 * 1024 if own is None else max(1, min(own, 16 * 1024))):
+            while data := await source.read(self.grain if own is None else max(1, min(own, self.grain))):
                 if self.frozen:
                     continue
                 while self.held:

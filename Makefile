@@ -3,7 +3,7 @@ PY ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench screenshots clean crash mutants
+.PHONY: help demo test check format bench screenshots clean crash crash-points mutants
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ screenshots: $(VENV)/.dev  ## make the pictures of the README from the running p
 N ?= 200
 crash: $(VENV)/.dev  ## kill the real program N=200 times and check jobs, logs, orders and bill; SEED=n repeats a run
 	$(RUN)/python -m tests.crash.campaign --kills $(N) $(if $(SEED),--seed $(SEED))
+
+crash-points: $(VENV)/.dev  ## list every call at which the engine can die in the simulation; CRASHES=n lets it die n times
+	$(RUN)/python -m tests.crash.points $(if $(CRASHES),--run $(CRASHES))
 
 mutants: $(VENV)/.dev  ## plant each bug of a list into a copy of the code: the tests must notice every one
 	$(RUN)/python scripts/mutants.py

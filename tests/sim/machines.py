@@ -267,6 +267,7 @@ class PretendedSite:
         self._universe = machine.universe
         self._loop = machine.universe.loop
         self._closed = False
+        self._incarnation = machine.universe.loop.incarnation
         self._lost: asyncio.Future[None] = self._loop.create_future()
         self.where = f"{endpoint.user}@{endpoint.host}:{endpoint.port}"
         machine.sites.append(self)
@@ -286,7 +287,9 @@ class PretendedSite:
         self._closed = True
         if self in self._machine.sites:
             self._machine.sites.remove(self)
-        if not self._lost.done():
+        if (
+            not self._lost.done() and self._incarnation == self._loop.incarnation
+        ):  # an engine that is dead hears nothing
             self._lost.set_result(None)
 
     def fall_silent(self) -> None:

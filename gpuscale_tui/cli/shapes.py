@@ -120,6 +120,7 @@ def worker(row: WorkerRow) -> Json:
         "reason": row.reason,
         "liveness": liveness(row.state, ready_at=row.ready_at, silent_since=row.silent_since),
         "contact_at": iso(row.contact_at),
+        "expires_at": iso(row.expires_at),
     }
 
 

@@ -190,7 +190,7 @@ _WORKERS = (
     "SELECT w.id, w.provider, w.state, w.order_id, w.server_id, w.gpu_type, w.gpu_count, w.market, w.rate, w.job_id,"
     " j.name AS job_name, w.host AS ssh_host, w.port AS ssh_port, w.cost, w.billed, w.created_at, w.held_from,"
     " w.idle_since, w.ended_at, w.release_asked, w.reason, w.why, w.ready_at, w.contact_at, w.silent_since,"
-    " w.down_since FROM workers w LEFT JOIN jobs j ON j.id = w.job_id"
+    " w.expires_at, w.down_since FROM workers w LEFT JOIN jobs j ON j.id = w.job_id"
 )
 
 

@@ -85,6 +85,7 @@ class WorkerRow:
     contact_at: int | None = None
     silent_since: int | None = None
     down_since: int | None = None
+    expires_at: int | None = None
 
     @property
     def label(self) -> str:

@@ -67,6 +67,16 @@ def test_a_jobs_own_word_wins(market: Rig, order_type: str, wanted: Market) -> N
     assert kinds(market) == [wanted.value]
 
 
+@pytest.mark.parametrize(("floors", "expected"), [(1.0, "spot"), (3.0, "on-demand")])
+def test_auto_rents_what_costs_less(market: Rig, floors: float, expected: str) -> None:
+    order_spot(market, "auto")
+    market.market.switch("floor", factor=floors)
+    market.submit("true")
+    market.drain()
+    assert kinds(market) == [expected]
+    assert_clean(market)
+
+
 @pytest.mark.parametrize("gone", [0, 1])
 def test_an_outbid_job_goes_on_elsewhere_and_its_order_is_given_back(spot: Rig, gone: int) -> None:
     """Whether the order stays listed and waits or ends at once: it must not begin to cost again when nobody looks."""

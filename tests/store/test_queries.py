@@ -293,7 +293,7 @@ def test_default_pages_walk_indexes(
     bench.job_in(JobState.DONE)
     steps = plans(bench, monkeypatch, query, *args, **options)
     assert steps, "the query was watched"
-    small = ("CONSTANT", "json_each", "engine", "page", "VIRTUAL TABLE", "subquery")
+    small = ("CONSTANT", "json_each", "engine", "page", "VIRTUAL TABLE", "subquery", "notice_targets", "wallets")
     walks = [
         step
         for step in steps

@@ -301,5 +301,5 @@ def test_default_pages_walk_indexes(
     ]
     assert walks == []
     sorts = [step for step in steps if "TEMP B-TREE" in step]
-    allowed = {queries.job_rows: 1, queries.job_row: 1, queries.status: 2}.get(query, 0)
-    assert len(sorts) <= allowed, "only the rows of one page are ever sorted, and machines grouped"
+    allowed = {queries.job_rows: 1, queries.job_row: 1, queries.status: 3}.get(query, 0)
+    assert len(sorts) <= allowed, "only the rows of one page and a few addresses are ever sorted, and machines grouped"

@@ -33,6 +33,10 @@ check: $(VENV)/.dev  ## format, lint, types, import rule
 test: check  ## everything: the checks above and all tests
 	$(RUN)/python -m pytest -q -n 2 --dist loadgroup $(TESTS)
 
+SEEDS ?= 1000
+sim: $(VENV)/.dev  ## live through SEEDS simulated worlds; SEED=17 lives through one again and prints its history
+	$(RUN)/python -m tests.sim.campaign $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+
 format: $(VENV)/.dev  ## put the code into its format
 	$(RUN)/ruff format .
 	$(RUN)/ruff check --fix .

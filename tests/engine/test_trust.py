@@ -17,7 +17,7 @@ from gpuscale_tui.policy import breakers
 from gpuscale_tui.store import hosts
 from gpuscale_tui.store import market as market_store
 from gpuscale_tui.store.market import OfferRow
-from tests.engine.conftest import Clock, Rig, hosts_rig, marketplace_rig, until, utc_ms
+from tests.engine.conftest import Clock, Rig, hosts_rig, marketplace_rig, until
 from tests.engine.test_marketplace import QUICK, assert_clean
 
 WAIT_SEC = 300.0

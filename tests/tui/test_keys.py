@@ -9,7 +9,7 @@ from textual.pilot import Pilot
 
 from gpuscale_tui.engine import commands
 from gpuscale_tui.model.jobs import JobSpec
-from gpuscale_tui.store import engines, jobs, queries
+from gpuscale_tui.store import engines, hosts, jobs, queries
 from gpuscale_tui.store.database import Database
 from gpuscale_tui.store.home import Home
 from gpuscale_tui.tui.app import GpuscaleApp
@@ -186,6 +186,28 @@ async def test_giving_a_machine_back_says_what_becomes_of_its_job(busy_home: Hom
         with Database(busy_home.database, readonly=True) as db:
             (request,) = db.read(engines.open_requests)
         assert (request.kind, request.amount, request.user) == ("release", 1, "ada")
+
+
+async def test_a_host_is_banned_and_unbanned_on_the_market(busy_home: Home, make_app: MakeApp) -> None:
+    """b asks and bans the host under the cursor, u lifts it; each says at once what the market makes of it."""
+    app = make_app(busy_home)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        await press(pilot, "6", "b")
+        assert "Ban server " in text(app)
+        await press(pilot, "n")
+        with Database(busy_home.database, readonly=True) as db:
+            assert db.read(hosts.bans, 0) == []
+        await press(pilot, "b", "y")
+        with Database(busy_home.database, readonly=True) as db:
+            (held,) = db.read(hosts.bans, 0)
+        assert (held.scope, held.provider, held.user, held.until) == ("host", "clore", "ada", None)
+        assert "banned by ada" in text(app)
+        await write(pilot, "/")
+        await write(pilot, "banned")
+        await press(pilot, "enter", "u", "y")
+        with Database(busy_home.database, readonly=True) as db:
+            assert db.read(hosts.bans, 0) == []
 
 
 async def test_scaling_keeps_to_the_limits(busy_home: Home, make_app: MakeApp) -> None:

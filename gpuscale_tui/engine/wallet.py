@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gpuscale_tui.engine import view
 from gpuscale_tui.engine.context import Context
 from gpuscale_tui.model.money import format_usd
 from gpuscale_tui.model.notices import NoticeKind
@@ -45,8 +46,9 @@ class Wallet:
         return LOOK_SEC
 
     def _near(self, wallet: Reading) -> bool:
-        """Whether its end is near enough to look more often."""
-        return wallet.hours is not None and wallet.hours < 2 * self._context.settings.scaler.low_balance_hours
+        """Whether its end is near enough to look more often, or its user may be filling it just now."""
+        limit, cap = self._context.settings.scaler.low_balance_hours, view.cap(self._context.settings)
+        return wallet.left < cap or (wallet.hours is not None and wallet.hours < 2 * limit)
 
     async def _read(self, name: str, provider: Provider) -> bool:
         """Take over one balance; False when it could not be read, which says nothing about it."""

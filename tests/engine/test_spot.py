@@ -59,32 +59,31 @@ def test_a_spot_job_runs_and_is_billed_as_spot(spot: Rig) -> None:
     assert_clean(spot)
 
 
-@pytest.mark.parametrize(("order_type", "wanted"), [("on-demand", Market.SPOT), ("spot", Market.ON_DEMAND)])
-def test_a_jobs_own_word_wins(market: Rig, order_type: str, wanted: Market) -> None:
-    order_spot(market, order_type)
-    market.submit("true", market=wanted)
+def test_a_jobs_own_word_wins(market: Rig) -> None:
+    for wanted in Market:
+        market.submit("true", market=wanted)
     market.drain()
-    assert kinds(market) == [wanted.value]
-
-
-@pytest.mark.parametrize(("floors", "expected"), [(1.0, "spot"), (3.0, "on-demand")])
-def test_auto_rents_what_costs_less(market: Rig, floors: float, expected: str) -> None:
-    order_spot(market, "auto")
-    market.market.switch("floor", factor=floors)
-    market.submit("true")
-    market.drain()
-    assert kinds(market) == [expected]
+    assert sorted(kinds(market)) == ["on-demand", "spot"]
     assert_clean(market)
 
 
-@pytest.mark.parametrize("gone", [0, 1])
-def test_an_outbid_job_goes_on_elsewhere_and_its_order_is_given_back(spot: Rig, gone: int) -> None:
-    """Whether the order stays listed and waits or ends at once: it must not begin to cost again when nobody looks."""
+def test_auto_rents_what_costs_less(market: Rig) -> None:
+    order_spot(market, "auto")
+    for factor in (1.0, 3.0):
+        market.market.switch("floor", factor=factor)
+        market.submit("true")
+        market.drain()
+    assert kinds(market) == ["spot", "on-demand"]
+    assert_clean(market)
+
+
+def test_an_outbid_job_goes_on_elsewhere_and_its_order_is_given_back(spot: Rig) -> None:
+    """The order stays listed and waits: it must not begin to cost again when nobody looks."""
     [job_id] = spot.submit(COUNTS)
     with spot.engine(exit_when_idle=True, max_workers=1) as engine:
         until(lambda: saved(spot))
         [order] = spot.market.live_orders()
-        spot.market.fault(outbid_after={"value": 0, "gone": gone, "server": order["server"]})
+        spot.market.fault(outbid_after={"value": 0, "server": order["server"]})
         until(lambda: line(spot, order["order"])["ended_ms"] is not None)
         spot.market.switch("bid", server=order["server"], factor=0)
         until(lambda: spot.job(job_id).attempt == 2)
@@ -174,6 +173,24 @@ def test_a_wallet_that_runs_low_is_told_once_and_one_that_cannot_pay_an_hour_ord
     told = [event for event in market.events() if "low_balance_hours" in event.detail]
     assert len(told) == 1
     assert notices(market) == 1
+    assert_clean(market)
+
+
+def test_an_empty_wallet_ends_machines_and_loses_no_job(market: Rig) -> None:
+    """Its machines end at zero; the job waits and goes on once the wallet can pay again."""
+    [job_id] = market.submit(COUNTS)
+    clock = Clock()
+    with market.engine(exit_when_idle=True, max_workers=1, now=clock) as engine:
+        until(lambda: saved(market))
+        market.market.switch("balance", usd=0)
+        until(lambda: market.job(job_id).state == "pending")
+        market.market.switch("balance", usd=50)
+        clock.ahead_ms = 90_000  # the wallet is read again, and pauses are over
+        until(lambda: market.job(job_id).attempt == 2)
+        market.gate.touch()
+        assert engine.wait(100)
+    assert market.job(job_id).state == "done"
+    assert market.attempts(job_id)[1].resumed_from is not None
     assert_clean(market)
 
 

@@ -19,7 +19,7 @@ from gpuscale_tui.model.money import Terms
 from gpuscale_tui.model.offers import Market, Offer
 from gpuscale_tui.providers.base import Accepted, Claim, RentRefused, Unknown
 from gpuscale_tui.providers.clore.orders import mark_of
-from gpuscale_tui.providers.clore.pricing import SPOT_FEE, bid_above, hourly_rate
+from gpuscale_tui.providers.clore.pricing import SPOT_FEE, bid_above, billed_micros, hourly_rate, terms_at
 from gpuscale_tui.providers.clore.spot import STALLED_SEC, Auction, Bid, parse_auction
 
 USD, CLORE = "USD-Blockchain", "CLORE-Blockchain"
@@ -160,6 +160,26 @@ async def test_a_server_that_we_hold_by_spot_is_offered_on_no_market(fake: Any, 
     assert dict((await provider.offers(samples.need())).rejected) == {"rented": 1}
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"specs__pcie_rev": 4, "specs__pcie_width": 16}, (4, 16)),
+        ({"specs__pcie_rev": "3", "specs__pcie_width": 0}, (3, None)),
+        ({"specs__gpus": [{"pcie_gen": 4, "pcie_width": 16}, {"pcie_gen": 3, "pcie_width": 1}]}, (3, 1)),
+        ({"specs__gpus": [{"pcie_gen": None}, "x"], "specs__pcie_rev": 4, "specs__pcie_width": 8}, (4, 8)),
+        ({}, (None, None)),
+    ],
+)
+async def test_offers_carry_the_worst_slot(
+    fake: Any, samples: Any, changes: dict[str, Any], expected: tuple[int | None, int | None]
+) -> None:
+    fake.market(samples.server(**changes))
+    for offer in (await fake.provider(markets=BOTH).offers(samples.need())).offers:
+        assert (offer.pcie_gen, offer.pcie_width) == expected
+        assert (offer.ram_gb, offer.cpu_threads, offer.disk_gb, offer.max_hours) == (62.71, 32, 241.1, 168)
+        assert (offer.net_down_mbps, offer.cuda_version, offer.country) == (702.9, "12.8", "CZ")
+
+
 # What is ordered
 
 
@@ -185,6 +205,15 @@ def test_a_bid_just_placed_is_not_offered_again_while_the_market_shows_it_free(
         return counts
 
     assert run_virtual(scenario()) == [0, 0, 2]
+
+
+async def test_a_floor_that_was_bid_already_pauses_the_server(fake: Any, samples: Any) -> None:
+    """The same bid would be refused with the same words for ever."""
+    fake.on("create_order", {"error": "too_low_price", "min_price": 2.6, "code": 6})
+    provider = fake.provider()
+    outcome = await provider.rent(samples.request(await spot_offer(provider, samples)))
+    assert isinstance(outcome, RentRefused)
+    assert (outcome.moved, outcome.pause_server) == (False, True)
 
 
 @pytest.mark.parametrize("status", [200, 500])
@@ -365,6 +394,14 @@ def test_a_bid_is_over_what_must_be_exceeded_by_little_and_short(least: Decimal)
     bid = bid_above(least)
     assert Fraction(least) * Fraction(102, 100) <= Fraction(bid) < Fraction(least) * Fraction(1022, 1000)
     assert len(bid.normalize().as_tuple().digits) <= 4
+
+
+@given(price=st.integers(1, 10**9), minutes=st.integers(1, 100_000))
+def test_the_planned_charge_of_a_bid_covers_its_bill(price: int, minutes: int) -> None:
+    spend = Decimal((2 * price * minutes + 1440) // 2880) / 1_000_000
+    planned = terms_at(Decimal(price) / 1_000_000, SPOT_FEE).charge(minutes * 60_000)
+    billed = billed_micros(spend, SPOT_FEE, Decimal("0.1") if minutes > 10 else Decimal(0))
+    assert -2 <= planned - billed <= 2 + minutes / 60, "rates are rounded up to whole micro-dollars an hour"
 
 
 BIDS = st.lists(

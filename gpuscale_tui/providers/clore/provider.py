@@ -188,6 +188,8 @@ class CloreProvider:
         except NoReply as error:
             return Unknown(str(error))
         floor = orders.told_floor(reply)
+        if floor is not None and floor <= quote.price:  # asked again, the same would be said again
+            return RentRefused("a bid above its floor is refused as too low", pause_server=True)
         if floor is not None:
             self._auctions.told_floor(int(request.offer.server_id), quote.currency, floor)
         return orders.judge(reply)

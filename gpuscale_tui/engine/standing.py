@@ -25,17 +25,6 @@ TOLD_FROM = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """What the store says. `newest` tells whether outcomes and history have changed since they were read."""
-
-    newest: int
-    outcomes: Sequence[Outcome]
-    history: History
-    bans: Sequence[Ban]
-    setup_spent: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
 class Standing:
     """How hosts stand now: what is paused, as `policy.world.Limits` has it, and what is known of them."""
 
@@ -45,18 +34,6 @@ class Standing:
     paused_markets: Mapping[tuple[str, str], str] = field(default_factory=dict)
     history: History = field(default_factory=History)
     setup_spent: Mapping[str, int] = field(default_factory=dict)
-
-
-def read(connection: sqlite3.Connection, before: Record | None, now: int) -> Record:
-    """What the store says; only what has changed since `before` is read again."""
-    newest = hosts.newest(connection)
-    bans, spent = hosts.bans(connection, now), hosts.setup_spent(connection, now - breakers.MEMORY_MS)
-    if before is not None and before.newest == newest:
-        return replace(before, bans=bans, setup_spent=spent)
-    since = now - HISTORY_MS
-    known = {found.host: found for found in hosts.histories(connection, since)}
-    history = History(known, hosts.market_histories(connection, since))
-    return Record(newest, hosts.outcomes(connection, now - breakers.MEMORY_MS), history, bans, spent)
 
 
 OWN = frozenset({"ssh"})
@@ -73,8 +50,8 @@ class HostRow:
 
 def host_rows(connection: sqlite3.Connection, settings: MachinesConfig, now: int) -> list[HostRow]:
     """Every host that is known or banned, the newest first; server `*` stands for a banned owner's unknown ones."""
-    record = read(connection, None, now)
-    standing = Opened.of(record.outcomes, settings, OWN, now).standing(record, (), now)
+    record = read(connection, None, settings, OWN, now)
+    standing = record.opened.standing(record, (), now)
     known = record.history.hosts
     unknown = [host for host in standing.paused if host not in known]
     rows = [*known.values(), *(HostHistory(*host) for host in unknown)]
@@ -113,6 +90,15 @@ class Opened:
             breakers.spot_pauses(outcomes, settings.spot_evictions, now),
         )
 
+    def at(self, now: int) -> Opened:
+        """The same at a later time, when nothing new has happened."""
+        return replace(
+            self,
+            hosts={key: found.at(now) for key, found in self.hosts.items()},
+            owners={key: found.at(now) for key, found in self.owners.items()},
+            images={key: found.at(now) for key, found in self.images.items()},
+        )
+
     def messages(self) -> list[tuple[str, str]]:
         """A key that is the same as long as a breaker stays open, and the words."""
         named = [
@@ -120,11 +106,13 @@ class Opened:
             *((f"all hosts of owner {key[1]} at {key[0]}", found) for key, found in self.owners.items()),
             *((f"image {key}", found) for key, found in self.images.items()),
         ]
-        return [
+        told = [
             (f"breaker:{name}:{found.until}", f"{name}: {found.streak} failures in a row, {found.pause()}")
             for name, found in named
             if found.position == Position.OPEN
         ]
+        spot = [(f"breaker:{key}:{why}", f"{key[1]} at {key[0]}: {why}") for key, why in self.markets.items()]
+        return told + spot
 
     def standing(self, record: Record, live: Sequence[Worker], now: int) -> Standing:
         """With users' bans, which come first, and with the machines that are rented now."""
@@ -141,6 +129,37 @@ class Opened:
             history=replace(record.history, markets=_with_live(record.history.markets, live, now)),
             setup_spent=record.setup_spent,
         )
+
+
+JUDGED_ANEW_MS = breakers.MINUTE_MS
+"""How long breakers are kept where nothing new happens: what is too old to count drops out then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the store says, and the breakers that follow of it; `newest` tells whether anything has happened since."""
+
+    newest: int
+    judged_at: int
+    opened: Opened
+    history: History
+    bans: Sequence[Ban]
+    setup_spent: Mapping[str, int]
+
+
+def read(
+    connection: sqlite3.Connection, before: Record | None, settings: MachinesConfig, own: frozenset[str], now: int
+) -> Record:
+    """What the store says; only what has changed since `before` is read and judged again."""
+    newest = hosts.newest(connection)
+    bans, spent = hosts.bans(connection, now), hosts.setup_spent(connection, now - breakers.MEMORY_MS)
+    if before is not None and before.newest == newest and now - before.judged_at < JUDGED_ANEW_MS:
+        return replace(before, opened=before.opened.at(now), bans=bans, setup_spent=spent)
+    since = now - HISTORY_MS
+    known = {found.host: found for found in hosts.histories(connection, since)}
+    history = History(known, hosts.market_histories(connection, since))
+    opened = Opened.of(hosts.outcomes(connection, now - breakers.MEMORY_MS), settings, own, now)
+    return Record(newest, now, opened, history, bans, spent)
 
 
 def _pauses(found: Mapping[K, Breaker], trying: Collection[object]) -> dict[K, str]:

@@ -7,7 +7,7 @@ A breaker is a pure function of recent outcomes: `closed` lets everything throug
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TypeVar
@@ -70,6 +70,12 @@ class Breaker:
     streak: int = 0
     until: int = 0
     why: str = ""
+
+    def at(self, now: int) -> Breaker:
+        """The same breaker at a later time (UTC ms), when nothing new has happened."""
+        if self.position == Position.CLOSED:
+            return self
+        return replace(self, position=Position.OPEN if now < self.until else Position.HALF_OPEN)
 
     def pause(self, *, trying: bool = False) -> str | None:
         """Why nothing is rented, None where something may: half open, one trial goes on at a time."""
@@ -161,7 +167,8 @@ def spot_pauses(outcomes: Iterable[Outcome], evictions: int, now: int) -> dict[t
     for key, times in taken.items():
         bursts = [last for first, last in _spans(times, evictions) if last - first <= EVICTION_WINDOW_MS]
         if bursts and now < bursts[-1] + SPOT_PAUSE_MS:
-            paused[key] = f"{evictions} spot machines were taken away within an hour"
+            until = clock(bursts[-1] + SPOT_PAUSE_MS)
+            paused[key] = f"{evictions} spot machines were taken away within an hour; left alone until {until}"
     return paused
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
 from dataclasses import asdict
 
 from gpuscale_tui.model.cuda import image_cuda, parse_cuda
@@ -111,8 +110,7 @@ _HOSTS = f"""
         coalesce(sum(setup_ms), 0) AS setup_ms, coalesce(sum(held_ms), 0) AS held_ms,
         coalesce(sum(lost_ms), 0) AS lost_ms, avg(down_mbps) AS down_mbps, avg(up_mbps) AS up_mbps,
         max(at) AS last_at, max(at) FILTER (WHERE kind NOT IN ('ready', 'returned')) AS last_fault_at
-    FROM outcomes WHERE at >= :since AND (:server IS NULL OR (provider = :provider AND server_id = :server))
-    GROUP BY provider, server_id
+    FROM outcomes WHERE at >= :since AND {{whose}} GROUP BY provider, server_id
 """
 _BILLS = f"""
     SELECT provider, server_id, sum(cost) AS billed,
@@ -120,34 +118,33 @@ _BILLS = f"""
             json_extract(terms, '$.creation_fee_after_ms') THEN json_extract(terms, '$.creation_fee') ELSE 0 END
         ) AS quoted
     FROM workers WHERE ended_at >= :since AND billed = 1 AND ended_at - held_from >= {SETTLED_MS}
-        AND (:server IS NULL OR (provider = :provider AND server_id = :server))
-    GROUP BY provider, server_id
+        AND {{whose}} GROUP BY provider, server_id
 """
+
+
+_FAULTS = """
+    SELECT provider, server_id, detail, max(id) FROM outcomes WHERE kind NOT IN ('ready', 'returned')
+        AND at >= :since AND {whose} GROUP BY provider, server_id
+"""
+"""SQLite takes the other columns from the row with the largest id: what each host failed with last."""
+_ONE = "server_id = :server AND provider = :provider"
 
 
 def histories(connection: sqlite3.Connection, since: int, host: HostId | None = None) -> list[HostHistory]:
     """What is known of every host (or one) since then (UTC ms), those with the newest outcome first."""
     provider, server = host or (None, None)
     wanted = {"since": since, "provider": provider, "server": server}
-    bills = {(row["provider"], row["server_id"]): row for row in connection.execute(_BILLS, wanted)}
-    faults = _last_faults(connection, wanted)
-    found = [dict(row) for row in connection.execute(_HOSTS, wanted)]
-    for row in found:
-        bill = bills.get((row["provider"], row["server_id"]))
-        row["billed"], row["quoted"] = (0, 0) if bill is None else (bill["billed"], bill["quoted"])
-        row["last_fault"] = faults.get((row["provider"], row["server_id"]), "")
-    return sorted((HostHistory(**row) for row in found), key=lambda known: (-known.last_at, known.host))
-
-
-def _last_faults(connection: sqlite3.Connection, wanted: Mapping[str, object]) -> dict[HostId, str]:
-    """What each host failed with last: SQLite takes the other columns from the row with the largest id."""
-    found = connection.execute(
-        "SELECT provider, server_id, detail, max(id) FROM outcomes WHERE kind NOT IN ('ready', 'returned')"
-        " AND at >= :since AND (:server IS NULL OR (provider = :provider AND server_id = :server))"
-        " GROUP BY provider, server_id",
-        wanted,
+    rows, bills, faults = (
+        [dict(row) for row in connection.execute(query.format(whose="1" if host is None else _ONE), wanted)]
+        for query in (_HOSTS, _BILLS, _FAULTS)
     )
-    return {(row["provider"], row["server_id"]): row["detail"] for row in found}
+    billed = {(row["provider"], row["server_id"]): (row["billed"], row["quoted"]) for row in bills}
+    last = {(row["provider"], row["server_id"]): row["detail"] for row in faults}
+    for row in rows:
+        key = (row["provider"], row["server_id"])
+        row["billed"], row["quoted"] = billed.get(key, (0, 0))
+        row["last_fault"] = last.get(key, "")
+    return sorted((HostHistory(**row) for row in rows), key=lambda known: (-known.last_at, known.host))
 
 
 def market_histories(connection: sqlite3.Connection, since: int) -> dict[tuple[str, str], MarketHistory]:
@@ -248,15 +245,16 @@ def holds_back(connection: sqlite3.Connection, job_id: int) -> bool:
 
 
 def setup_spent(connection: sqlite3.Connection, since: int) -> dict[str, int]:
-    """Micro-dollars by group that machines rented for it since then (UTC ms) cost without work, newest mark aside.
+    """Micro-dollars by group of pending jobs that machines rented for it since then (UTC ms) cost without work.
 
     Only what was rented after the last job of the group started counts.
     """
     found = connection.execute(
-        "SELECT w.group_key, sum(s.cost) FROM workers w JOIN spans s ON s.worker_id = w.id"
-        " WHERE (w.state NOT IN ('released', 'lost') OR w.ended_at >= ?) AND w.cost > 0"
-        " AND w.created_at > coalesce((SELECT m.at FROM group_marks m WHERE m.group_key = w.group_key), 0)"
-        " AND s.kind IN ('setup', 'rejected') GROUP BY w.group_key",
+        "SELECT w.group_key, sum(s.cost) FROM (SELECT DISTINCT group_key FROM jobs WHERE state = 'pending') p"
+        " LEFT JOIN group_marks m ON m.group_key = p.group_key"
+        " CROSS JOIN workers w ON w.group_key = p.group_key AND w.created_at > max(coalesce(m.at, 0), ?)"
+        " CROSS JOIN spans s ON s.worker_id = w.id AND s.kind IN ('setup', 'rejected')"
+        " GROUP BY w.group_key HAVING sum(s.cost) > 0",
         (since,),
     )
     return {row[0]: int(row[1]) for row in found}

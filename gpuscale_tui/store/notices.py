@@ -68,6 +68,11 @@ def add(
     return bool(made)
 
 
+def is_known(connection: sqlite3.Connection, key: str) -> bool:
+    """Whether a message with this key was asked for before."""
+    return connection.execute("SELECT 1 FROM notices WHERE key = ?", (key,)).fetchone() is not None
+
+
 def latest_id(connection: sqlite3.Connection) -> int:
     """Id of the newest notice, 0 when there is none."""
     return int(connection.execute("SELECT max(id) FROM notices").fetchone()[0] or 0)

@@ -319,6 +319,8 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (scope, provider, key)
     ) STRICT, WITHOUT ROWID;
 
+    CREATE INDEX workers_by_group ON workers (group_key, created_at);
+    CREATE INDEX workers_of_host ON workers (server_id, provider) WHERE billed = 1;
     CREATE TABLE group_marks (                     -- when a job of a group last started, or its user wanted a new try
         group_key TEXT PRIMARY KEY,
         at        INTEGER NOT NULL

@@ -120,10 +120,13 @@ class TestHistory:
 
     def test_nothing_is_read_again_as_long_as_nothing_happened(self, bench: Bench) -> None:
         fail(bench, bench.boot())
-        before = bench.read(read, None, bench.now)
-        assert bench.read(read, before, bench.now).outcomes is before.outcomes
+        around = (MachinesConfig(), frozenset[str](), bench.now)
+        before = bench.read(read, None, *around)
+        assert bench.read(read, before, *around).history is before.history
         fail(bench, bench.boot())
-        assert len(bench.read(read, before, bench.now).outcomes) == 2
+        assert len(bench.read(read, before, *around).opened.hosts) == 2
+        late = bench.now + 8 * 24 * HOUR
+        assert bench.read(read, before, *around[:2], late).opened.hosts == {}, "it is too old by now"
 
 
 class TestSetUp:

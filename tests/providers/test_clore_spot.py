@@ -144,6 +144,29 @@ async def test_the_bids_on_few_servers_are_asked_for_and_the_cheapest_are_known(
     assert len(fake.calls("spot_marketplace")) == 4, "what is known is not asked again"
 
 
+def test_many_kinds_of_jobs_ask_for_few_auctions_a_minute(run_virtual: Run, fake: Any, samples: Any) -> None:
+    """The limit of calls is shared with orders and listings; a bid is looked at again before it is placed anyway."""
+    names = [f"RTX {number}" for number in range(3000, 3012)]
+    servers = [
+        samples.server(id=10 * kind + n, gpu_array=[f" {name}"], specs__gpu=f"1x NVIDIA GeForce {name}")
+        for kind, name in enumerate(names)
+        for n in range(1, 4)
+    ]
+    fake.market(*servers)
+
+    async def scenario() -> list[int]:
+        provider, asked = fake.provider(cache_sec=1000), []
+        for pause in (0, 30, 31):
+            await asyncio.sleep(pause)
+            for name in names:
+                survey = await provider.offers(samples.need(name, market=Market.SPOT))
+                assert len(survey.offers) == 3
+            asked.append(len(fake.calls("spot_marketplace")))
+        return asked
+
+    assert run_virtual(scenario()) == [12, 12, 24]
+
+
 async def test_bids_that_cannot_be_read_leave_the_floor(fake: Any, samples: Any) -> None:
     fake.on("spot_marketplace", httpx.Response(500, json={"code": 1}))
     provider = fake.provider()

@@ -52,6 +52,8 @@ REMEMBERED_MS = 7 * 86_400_000
 
 AUCTIONS_A_LOOK = 4
 """Servers whose bids are asked for while offers are made: each costs a call, of which there is one a second."""
+AUCTIONS_A_MINUTE = 12
+"""The same for all looks together: many kinds of jobs must not use up the limit that orders and listings need too."""
 CHEAPEST_KNOWN = 3
 """How many of the cheapest spot candidates are to be bids that should win, not just floors."""
 BIDS_BEFORE_ORDER_SEC = 15.0
@@ -95,6 +97,7 @@ class CloreProvider:
         self._market = _MarketCache(api, cache_sec)
         self._auctions = Auctions(api)
         self._waiting = Waiting(self._auctions)
+        self._asked: list[float] = []
         self._creating: set[str] = set()
         self._held: frozenset[int] = frozenset()
         self._bidding: dict[int, float] = {}
@@ -139,8 +142,11 @@ class CloreProvider:
         for _ in range(AUCTIONS_A_LOOK):
             cheapest = candidates(market, need, terms)[:CHEAPEST_KNOWN]
             unknown = next((server for server in cheapest if not self._auctions.is_fresh(server, age)), None)
-            if unknown is None:
+            now = asyncio.get_running_loop().time()
+            self._asked = [at for at in self._asked if now - at < 60]
+            if unknown is None or len(self._asked) >= AUCTIONS_A_MINUTE:
                 return
+            self._asked.append(now)
             await self._auctions.look(unknown, age)
 
     async def rent(self, request: RentRequest) -> RentOutcome:

@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from gpuscale_tui.model.money import Terms, parse_usd
-from gpuscale_tui.model.settings import Settings
+
+if TYPE_CHECKING:
+    from gpuscale_tui.model.settings import Settings  # a plain verb that shows sums reads no settings
 
 DAY_MS = 86_400_000
 FIRST_MS = 15 * 60_000

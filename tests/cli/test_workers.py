@@ -33,7 +33,7 @@ def test_those_that_are_gone_are_listed_when_asked_for(cli: Cli, bench: Bench) -
     gone, live = bench.worker_in(WorkerState.RELEASED), bench.worker_in(WorkerState.IDLE)
     assert [row["id"] for row in cli.json("workers")] == [f"w{live.id}"]
     assert [row["id"] for row in cli.json("workers", "--all")] == [f"w{live.id}", f"w{gone.id}"]
-    assert cli("workers").stdout.splitlines()[1].split("\t")[:3] == [f"w{live.id}", "idle", "clore"]
+    assert cli("workers").stdout.splitlines()[1].split("\t")[:4] == [f"w{live.id}", "idle", "alive", "clore"]
 
 
 def test_release_asks_the_engine(cli: Cli, bench: Bench) -> None:

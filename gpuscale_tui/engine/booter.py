@@ -20,6 +20,7 @@ from gpuscale_tui.store import workers
 AFTER_RESTART_SEC = 30.0
 """What a machine that was ordered by the engine before this one gets, however old its order is: it may be up by now."""
 LOOK_SEC = 1.0
+BOUND = "; it has "
 
 
 class Booter:
@@ -34,6 +35,8 @@ class Booter:
         self._leaser = leaser
         self._bounds: dict[int, Patience] = {}
         self._probing: set[int] = set()
+        self._passed: dict[int, Examination | None] = {}
+        """What the tests of machines found that passed and do not work yet: what came after the test may have failed."""
         self._began = context.now()
 
     async def tick(self) -> float:
@@ -41,6 +44,7 @@ class Booter:
         live = await self._context.db.read(workers.live)
         booting = [worker for worker in live if worker.state == WorkerState.BOOTING]
         self._bounds = {worker.id: await self._bound(worker) for worker in booting}
+        self._passed = {worker.id: self._passed[worker.id] for worker in booting if worker.id in self._passed}
         for worker in booting:
             bound = self._bounds[worker.id]
             if self._overdue(worker, bound):
@@ -65,7 +69,8 @@ class Booter:
         return now - since > bound.seconds * 1000 and (fresh or tried_long_enough)
 
     async def _give_up(self, worker: Worker, bound: Patience) -> None:
-        reason = f"did not come up within {bound.seconds:.0f} s ({bound.why}; {worker.why})"
+        last = worker.why.partition(BOUND)[0]
+        reason = f"did not come up within {bound.seconds:.0f} s ({bound.why}): {last}"
         context = self._context
         await context.db.write(
             workers.begin_release, worker.id, reason, cause=Cause.HOST_FAULT, now=context.now(), epoch=context.epoch
@@ -75,7 +80,7 @@ class Booter:
 
     async def _explain(self, worker: Worker, said: str) -> None:
         bound = self._bounds.get(worker.id)
-        until = "" if bound is None else f"; it has {bound.seconds:.0f} s in all ({bound.why})"
+        until = "" if bound is None else f"{BOUND}{bound.seconds:.0f} s in all ({bound.why})"
         await self._context.db.note(workers.explain, [(worker.id, f"boots; {said}{until}")])
 
     async def _probe(self, worker: Worker) -> None:
@@ -86,10 +91,15 @@ class Booter:
             if not await site.is_usable():
                 await self._explain(worker, "its userland lacks sh, tar or tail")
                 return
-            examined = await examiner.examine(context, worker, site)
-            if await examiner.is_trusted(context, worker, examined):
-                await self._leaser.begin(worker, site)
-                await self._ready(worker, site.host_key, examined)
+            if worker.id in self._passed:
+                examined = self._passed[worker.id]
+            else:
+                examined = await examiner.examine(context, worker, site)
+                if not await examiner.is_trusted(context, worker, examined):
+                    return
+                self._passed[worker.id] = examined
+            await self._leaser.begin(worker, site)
+            await self._ready(worker, site.host_key, examined)
         except HostKeyChanged as error:
             await self._explain(worker, str(error))
         except RemoteError as error:

@@ -17,9 +17,9 @@ async def for_boot(context: Context, worker: Worker) -> Patience:
         return Patience(OWN_HOST_BOOT_SEC, "a host of our own")
     known = await context.db.read(liveness.boot_times, worker)
     levels = (
-        Samples(worker.provider, known["provider"]),
-        Samples("this image", known["image"]),
-        Samples(f"host {worker.server_id}", known["host"]),
+        Samples(f"on {worker.provider}", known["provider"]),
+        Samples("with this image", known["image"]),
+        Samples(f"on host {worker.server_id}", known["host"]),
     )
     return boot_patience(context.settings.providers.clore.deploy_timeout_sec, levels)
 
@@ -27,6 +27,9 @@ async def for_boot(context: Context, worker: Worker) -> Patience:
 async def for_silence(context: Context, worker: Worker) -> Patience:
     """How long it may be out of reach."""
     known = await context.db.read(liveness.silences, worker)
-    levels = (Samples(worker.provider, known["provider"]), Samples(f"host {worker.server_id}", known["host"]))
+    levels = (
+        Samples(f"on {worker.provider}", known["provider"]),
+        Samples(f"on host {worker.server_id}", known["host"]),
+    )
     down = worker.down_since is not None
     return silence_patience(context.settings.scaler.lost_contact_sec, levels, says_down=down)

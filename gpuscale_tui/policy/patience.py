@@ -21,7 +21,7 @@ SILENCE_STRETCH = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """How long something took before, in seconds, and of what: `host 14`, `this image`."""
+    """How long something took before, in seconds, and where: `on host 14`, `with this image`."""
 
     of: str
     seconds: Sequence[float]
@@ -47,16 +47,16 @@ def learned(setting: float, levels: Sequence[Samples], *, floor: float, ceiling:
     Each level that has samples pulls the figure towards twice its 95th percentile, the harder the more it has; what
     has none changes nothing. The result lies between `floor` and `ceiling`, the ceiling winning.
     """
-    figure, said = setting, ""
+    figure, said = setting, []
     for level in levels:
         count = len(level.seconds)
         if count:
             share = count / (count + WEIGHT)
             usual = most(level.seconds)
             figure = share * MARGIN * usual + (1 - share) * figure
-            said = f"95% of {count} before on {level.of} took at most {usual:.0f} s"
+            said.append(f"{count} {level.of} took up to {usual:.0f} s")
     bounded = min(max(figure, floor), ceiling)
-    return Patience(bounded, said or "nothing is known of it yet: the setting")
+    return Patience(bounded, f"before, {', '.join(said)}" if said else "nothing is known of it yet: the setting")
 
 
 def boot_patience(setting: float, levels: Sequence[Samples]) -> Patience:

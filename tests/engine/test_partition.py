@@ -15,13 +15,13 @@ import pytest
 from gpuscale_tui.cli import shapes
 from gpuscale_tui.engine import watcher
 from gpuscale_tui.model.settings import ProvidersConfig, SshConfig
+from gpuscale_tui.policy import patience as policy_patience
 from gpuscale_tui.remote import connection, protocol, site
 from gpuscale_tui.store import queries
 from gpuscale_tui.store.why import NOT_LOOKED_AT
 from tests.engine.conftest import PATIENCE_SEC, Rig, until
 from tests.remote.proxy import Proxy, proxying
 
-pytestmark = pytest.mark.openssh
 LINES = "i=0; until [ -e $GATE ]; do i=$((i+1)); echo line $i; sleep 0.02; done; echo last $i"
 
 
@@ -70,6 +70,7 @@ def warnings(rig: Rig, text: str) -> list[str]:
     return [event.detail for event in rig.events() if event.kind == "warning" and text in event.detail]
 
 
+@pytest.mark.openssh
 @pytest.mark.usefixtures("impatient")
 def test_a_partition_changes_nothing_but_a_notice(hosts: Rig) -> None:
     """A busy machine keeps its job, an idle one takes none; both are unreachable, neither is gone. When the network
@@ -101,6 +102,7 @@ def test_a_partition_changes_nothing_but_a_notice(hosts: Rig) -> None:
     assert len(answers) >= 2
 
 
+@pytest.mark.openssh
 def test_a_job_that_stands_still_is_reported_once_and_one_that_computes_quietly_is_not(hosts: Rig) -> None:
     """The one that only waits is put back from its checkpoint where that is wished; it counts as a retry."""
     [busy] = hosts.submit("until [ -e $GATE ]; do :; done")
@@ -118,3 +120,27 @@ def test_a_job_that_stands_still_is_reported_once_and_one_that_computes_quietly_
         lambda connection: connection.execute("SELECT text FROM notices WHERE kind = 'stalled'").fetchall()
     )
     assert len(told) == 1
+
+
+def test_a_boot_is_waited_for_as_long_as_boots_take_there(market: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a history of quick boots a machine that hangs goes back long before the setting says so, and it says why."""
+    monkeypatch.setattr(policy_patience, "BOOT_FLOOR_SEC", 1.0)
+    market.submit("echo done")
+    market.drain()
+    [known] = [worker for worker in market.workers() if worker.ready_at is not None]
+    copy = (
+        "INSERT INTO outcomes (at, worker_id, provider, server_id, image, market, kind, setup_ms, detail)"
+        " SELECT at, worker_id, provider, 'another', image, market, kind, 1000, '' FROM outcomes"
+        " WHERE kind = 'ready' AND worker_id = ? LIMIT 1"
+    )
+    for _ in range(50):
+        market.db.write(lambda connection: connection.execute(copy, (known.id,)))
+    market.market.fault(never_boot=1)
+    market.submit("echo done")
+    with market.engine() as engine:
+        until(lambda: warnings(market, "did not come up within"))
+        engine.stop(at_once=True)
+        assert engine.wait(PATIENCE_SEC)
+    [said] = warnings(market, "did not come up within")[:1]
+    assert "50 with this image took up to 1 s" in said
+    assert float(said.partition("within ")[2].partition(" s")[0]) < 100

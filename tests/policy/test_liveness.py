@@ -60,15 +60,15 @@ def test_a_boot_never_gets_more_than_the_setting_nor_what_costs_a_fee(
 
 def test_few_boots_change_little_and_many_change_much() -> None:
     """With no history it is the setting; with fifty quick boots it is near twice the slowest of them."""
-    assert boot_patience(540, [Samples("clore", [])]).seconds == 540
-    one = boot_patience(540, [Samples("clore", [60.0])])
-    many = boot_patience(540, [Samples("clore", [60.0] * 50)])
+    assert boot_patience(540, [Samples("on clore", [])]).seconds == 540
+    one = boot_patience(540, [Samples("on clore", [60.0])])
+    many = boot_patience(540, [Samples("on clore", [60.0] * 50)])
     assert 400 < one.seconds < 540
     assert 120 < many.seconds < 170
-    assert many.why == "95% of 50 before on clore took at most 60 s"
-    slow_host = boot_patience(540, [Samples("clore", [60.0] * 50), Samples("host 7", [200.0] * 20)])
+    assert many.why == "before, 50 on clore took up to 60 s"
+    slow_host = boot_patience(540, [Samples("on clore", [60.0] * 50), Samples("on host 7", [200.0] * 20)])
     assert many.seconds < 300 < slow_host.seconds
-    assert "host 7" in slow_host.why
+    assert slow_host.why == "before, 50 on clore took up to 60 s, 20 on host 7 took up to 200 s"
 
 
 def test_one_straggler_in_twenty_is_not_the_measure() -> None:
@@ -87,7 +87,7 @@ def test_a_silence_is_never_borne_for_less_than_the_user_set(
 
 
 def test_hosts_that_came_back_late_are_waited_for() -> None:
-    known = [Samples("clore", [800.0] * 30)]
+    known = [Samples("on clore", [800.0] * 30)]
     assert silence_patience(900, known, says_down=False).seconds > 1400
     assert silence_patience(900, known, says_down=True).seconds == 900
 

@@ -36,7 +36,7 @@ class Booter:
         self._bounds: dict[int, Patience] = {}
         self._probing: set[int] = set()
         self._passed: dict[int, Examination | None] = {}
-        """What the tests of machines found that passed and do not work yet: what came after the test may have failed."""
+        """What the tests of machines found that passed and are not at work yet: what comes after a test may fail."""
         self._began = context.now()
 
     async def tick(self) -> float:

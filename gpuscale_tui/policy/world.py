@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from gpuscale_tui.model.budget import FIRST_MS, Scope
 from gpuscale_tui.model.cuda import Cuda
 from gpuscale_tui.model.hosts import History, HostId, OwnerId
 from gpuscale_tui.model.offers import Need, Offer
-from gpuscale_tui.model.settings import ScalerConfig
 from gpuscale_tui.model.states import Cause, Purpose, WorkerState
+
+if TYPE_CHECKING:
+    from gpuscale_tui.model.settings import ScalerConfig  # verbs that show budgets read no settings
 
 _ON_ITS_WAY = frozenset({WorkerState.ORDERING, WorkerState.BOOTING})
 _HERE = frozenset({WorkerState.IDLE, WorkerState.BUSY})

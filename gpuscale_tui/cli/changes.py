@@ -46,7 +46,8 @@ def cancel(job_ids: tuple[int, ...], home: Home) -> None:
 def retry(job_ids: tuple[int, ...], home: Home) -> None:
     """Put finished jobs back in the queue.
 
-    Done, failed or cancelled ones alike; they resume from their last checkpoint."""
+    Done, failed or cancelled ones alike; they resume from their last checkpoint. A waiting job that is held after
+    faults, or because setting machines up for it has cost enough, goes on at once."""
     from gpuscale_tui.engine import commands
 
     _must_exist(home, job_ids)

@@ -20,9 +20,9 @@ class Shared:
     foreign: int
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def shared() -> Iterator[Shared]:
-    """One quick sandbox for all scenes."""
+    """One quick sandbox for the scenes of a file: machines that were taken away from us stay taken on it."""
     with running_sandbox("--boot-seconds", "0.05-0.1", "--listing-lag", "0.05", "--balance", "100000") as sandbox:
         yield Shared(sandbox, rent_as_somebody_else(sandbox))
 

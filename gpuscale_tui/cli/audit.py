@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from gpuscale_tui.model.settings import Settings
     from gpuscale_tui.providers.base import Provider
 
+LOOK_SEC = 3.0
 KINDS: tuple[Kind, ...] = ("known", "orphan", "foreign")
 WORDS = {
     "known": "of this home",
@@ -155,7 +156,9 @@ async def _reap(home: Home, settings: Settings, targets: Sequence[Found], second
     from gpuscale_tui.engine.audit import Reaper
 
     async with _opened(home, settings) as providers:
-        reaper = Reaper(home, providers, now=now_ms, say=note, retries=settings.scaler.max_retries)
+        scaler = settings.scaler
+        look_sec = min(LOOK_SEC, scaler.poll_interval_sec)
+        reaper = Reaper(home, providers, now=now_ms, say=note, look_sec=look_sec, retries=scaler.max_retries)
         return await reaper.reap(targets, timeout_sec=seconds)
 
 

@@ -196,8 +196,8 @@ class Reaper:
         *,
         now: Callable[[], int],
         say: Callable[[str], None],
-        look_sec: float = 3.0,
-        retries: int = 10,
+        look_sec: float,
+        retries: int,
     ) -> None:
         self._home = home
         self._providers = providers

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 from click.testing import CliRunner, Result
 
 from gpuscale_tui.cli.root import root
@@ -24,6 +22,7 @@ def verb(rig: Rig, *words: str, home: Path | None = None, key: str | None = None
     config = rig.home.path.parent / "config.toml"
     config.write_text(
         f'[providers.clore]\nenabled = true\nbase_url = "{rig.market.url}"\nrequest_interval_sec = 0.02\n'
+        "[scaler]\npoll_interval_sec = 0.3\n"
     )
     environ = {
         "GPUSCALE_HOME": str(home or rig.home.path), "GPUSCALE_CONFIG": str(config),
@@ -76,20 +75,43 @@ def forget(rig: Rig) -> None:
         connection.execute("UPDATE workers SET state = 'lost', ended_at = held_from + 1000, job_id = NULL")
 
 
-def test_what_runs_unattended_is_told_with_its_price(market: Rig) -> None:
-    """Known while an engine watches it is in order; without one it is money that nobody watches."""
+def test_what_is_ours_is_found_watched_and_given_back_by_hand(market: Rig, tmp_path: Path) -> None:
+    """The same machine as it is seen with an engine, without one, by a home that has lost its store, and by nobody."""
     assert verb(market, "audit").exit_code == 0, "nothing is rented"
+    foreign = rent_by_hand(market)
     order = a_running_machine(market)
     result = verb(market, "audit", "--json")
-    assert result.exit_code == 1
+    assert result.exit_code == 1, "money runs, and nobody watches it"
     found = json.loads(result.stdout)
     assert (found["clean"], found["engine"], found["unattended"]) == (False, None, 1)
-    assert rows(result) == {"known": [order]}
+    assert rows(result)["known"] == [order]
     assert found["totals"]["known"]["price_per_hour"] > 0
     assert "no engine runs" in verb(market, "audit").stderr
+
+    lost = verb(market, "audit", "--json", home=tmp_path / "new")
+    assert rows(lost).keys() == {"foreign"}, "without a record nothing is proved ours"
+    assert "no rental can be proved ours" in json.loads(lost.stdout)["store"]
+    assert verb(market, "reap", "--yes", "--all-ours", home=tmp_path / "new").exit_code == 0
+    assert len(market.market.live_orders()) == 2, "and nothing is touched"
+
+    market.market.fault(http_500={"path": "my_orders"})
+    unread = verb(market, "audit")
+    assert unread.exit_code == 1, "a provider that cannot be read is not one without rentals"
+    assert "clore could not be read, and may have machines that cost money" in unread.stderr
+    assert verb(market, "reap", "--yes").exit_code == 1
+    market.market.fault(http_500=False)
+
     with market.engine(max_workers=1):
-        until(market.market.live_orders)
+        until(lambda: market.jobs()[0].state == "running")
         assert verb(market, "audit").exit_code == 0
+        refused = verb(market, "reap", "--yes", "--all-ours")
+        assert refused.exit_code == 4
+        assert "gpuscale stop --now" in refused.stderr
+    result = verb(market, "reap", "--yes", "--all-ours")
+    assert result.exit_code == 0, result.output
+    assert [live["server"] for live in market.market.live_orders()] == [foreign]
+    assert [worker.state for worker in market.workers()] == ["released"]
+    assert market.jobs()[0].state == "pending"
 
 
 def test_orphans_are_given_back_and_what_is_foreign_is_only_shown(market: Rig) -> None:
@@ -112,62 +134,14 @@ def test_orphans_are_given_back_and_what_is_foreign_is_only_shown(market: Rig) -
     until(lambda: market.costs().total == bill[order])
 
 
-@pytest.mark.parametrize("fault", ["cancel_500", "cancel_reply_lost"])
-def test_a_provider_that_fails_is_asked_again(market: Rig, fault: str) -> None:
+def test_a_provider_that_fails_is_asked_again_also_beside_an_engine(market: Rig) -> None:
     """And believed only after listings agree."""
     a_running_machine(market)
     forget(market)
-    assert rows(verb(market, "audit", "--json")).keys() == {"orphan"}
-    market.market.fault(**{fault: 1})
-    assert verb(market, "reap", "--yes").exit_code == 0
-    assert market.market.live_orders() == []
-
-
-def test_a_provider_that_cannot_be_read_is_not_one_without_rentals(market: Rig) -> None:
-    a_running_machine(market)
-    market.market.fault(http_500={"path": "my_orders"})
-    result = verb(market, "audit")
-    assert result.exit_code == 1
-    assert "clore could not be read, and may have machines that cost money" in result.stderr
-    assert verb(market, "reap", "--yes").exit_code == 1
-    assert len(market.market.live_orders()) == 1
-
-
-def test_after_the_store_is_lost_everything_is_shown_and_nothing_is_touched(market: Rig, tmp_path: Path) -> None:
-    """Without a record nothing is proved ours."""
-    order = a_running_machine(market)
-    result = verb(market, "audit", "--json", home=tmp_path / "new")
-    assert result.exit_code == 0
-    assert rows(result) == {"foreign": [order]}
-    assert "no rental can be proved ours" in json.loads(result.stdout)["store"]
-    assert verb(market, "reap", "--yes", "--all-ours", home=tmp_path / "new").exit_code == 0
-    assert len(market.market.live_orders()) == 1
-    shutil.rmtree(tmp_path / "new", ignore_errors=True)
-
-
-def test_all_of_ours_goes_back_without_an_engine_and_only_then(market: Rig) -> None:
-    foreign = rent_by_hand(market)
-    a_running_machine(market)
-    with market.engine(max_workers=1):
-        until(lambda: market.jobs()[0].state == "running")
-        refused = verb(market, "reap", "--yes", "--all-ours")
-        assert refused.exit_code == 4
-        assert "gpuscale stop --now" in refused.stderr
-    result = verb(market, "reap", "--yes", "--all-ours")
-    assert result.exit_code == 0, result.output
-    assert [live["server"] for live in market.market.live_orders()] == [foreign]
-    assert [worker.state for worker in market.workers()] == ["released"]
-    assert market.jobs()[0].state == "pending"
-
-
-def test_beside_an_engine_that_gives_the_same_back(market: Rig) -> None:
-    order = a_running_machine(market)
-    forget(market)
+    market.market.fault(cancel_500=2)
     with market.engine(max_workers=0):
-        result = verb(market, "reap", "--yes")
-        assert result.exit_code == 0, result.output
+        assert verb(market, "reap", "--yes").exit_code == 0
         until(lambda: market.market.live_orders() == [])
-    assert order
 
 
 def test_stop_now_stays_until_the_provider_confirms(market: Rig) -> None:
@@ -175,7 +149,7 @@ def test_stop_now_stays_until_the_provider_confirms(market: Rig) -> None:
     [job_id] = market.submit("sleep 600")
     with market.engine(max_workers=1, shutdown_grace_sec=0.2) as engine:
         until(lambda: market.job(job_id).state == "running")
-        market.market.fault(cancel_lingers=4)
+        market.market.fault(cancel_lingers=1.5)
         asked = threading.Event()
 
         def stop() -> Result:

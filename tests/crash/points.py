@@ -22,8 +22,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar
 
 import gpuscale_tui.engine
@@ -40,6 +41,8 @@ PASSED_THROUGH = frozenset({"context", "steady"})
 """Modules that only pass a call on: who asked for it is the place."""
 PATIENCE_HOURS = 30.0
 """Time of the world after which everything must have come to rest."""
+FLIGHT_SEC = 40.0
+"""How long a request to a provider is still on its way after the crash; SSH ends with its connection."""
 SLOWNESS = 10.0
 
 
@@ -58,16 +61,17 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a traced life. `number` counts from 1."""
+    """One call of a traced life. `number` counts from 1; `heard`: the engine still lived when it had taken place."""
 
     number: int
     point: Point
     travels: bool
+    heard: bool = False
 
     @property
     def moments(self) -> tuple[str, ...]:
         """How the engine may be ended at this call."""
-        return ("before", "flying", "after") if self.travels else ("before", "after")
+        return ("before", *(["flying"] if self.travels else []), *(["after"] if self.heard else []))
 
 
 class NumberedKind(str):
@@ -79,12 +83,12 @@ class NumberedKind(str):
 
 def where_from() -> tuple[str, str, int]:
     """The innermost place in the engine from which this is called: module, function, line."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         code = frame.f_code
         if code.co_filename.startswith(ENGINE) and Path(code.co_filename).stem not in PASSED_THROUGH:
             return Path(code.co_filename).stem, code.co_qualname, frame.f_lineno
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return "(start)", "open", 0
 
 
@@ -116,15 +120,20 @@ class Tracer:
         if self._breaks(call.point, "before"):
             self.abandon()
             return self.universe.loop.create_future()
+        flying = self.target == (call.number, "flying")
+        if flying and not kind.startswith("ssh"):
+            more["delay"] = FLIGHT_SEC
         future = self._effect(numbered, act, travels=travels, **more)
-        if self.target == (call.number, "flying"):
+        if flying:
             self.crash(call.point)
         return future
 
     def _happened(self, effect: Effect) -> bool:
         if not effect.after or not isinstance(effect.kind, NumberedKind):
             return False
-        point = self.calls[effect.kind.number - 1].point
+        number = effect.kind.number
+        point = self.calls[number - 1].point
+        self.calls[number - 1] = replace(self.calls[number - 1], heard=True)
         if self.target == (effect.kind.number, "after"):
             self.crash(point)
         elif self._breaks(point, "after"):
@@ -225,18 +234,22 @@ def all_calls() -> dict[str, list[Call]]:
 
 
 def plan_crashes(most: int, traced: Mapping[str, Sequence[Call]], *, seed: int = 0) -> list[Crash]:
-    """At most so many crashes: every named point at every moment first, then further calls drawn from the seed."""
+    """At most so many crashes: first every named point at every moment; then every call of a provider that is the first
+    of its kind in a scenario; then further calls drawn from the seed."""
     firsts: list[Crash] = []
+    dear: list[Crash] = []
     rest: list[Crash] = []
-    seen: set[tuple[Point, str]] = set()
+    seen: set[object] = set()
     for name, calls in traced.items():
         for call in calls:
             for moment in call.moments:
                 new = Crash(name, call.number, moment, call.point)
-                (rest if (call.point, moment) in seen else firsts).append(new)
-                seen.add((call.point, moment))
+                here, here_too = (call.point, moment), (name, call.point.kind, moment)
+                dearer = call.travels and not call.point.kind.startswith("ssh") and here_too not in seen
+                (firsts if here not in seen else dear if dearer else rest).append(new)
+                seen |= {here, here_too}
     random.Random(seed).shuffle(rest)
-    return (firsts + rest)[:most]
+    return (firsts + dear + rest)[:most]
 
 
 def points_of(crashes: Sequence[Crash]) -> dict[Point, list[Crash]]:

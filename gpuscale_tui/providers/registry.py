@@ -52,15 +52,15 @@ def _build_clore(around: Surroundings) -> Provider | None:
     from gpuscale_tui.providers.clore.api import CloreApi
     from gpuscale_tui.providers.clore.limiter import Intervals, Limiter
     from gpuscale_tui.providers.clore.pace import shared_pace
-    from gpuscale_tui.providers.clore.provider import CloreProvider
+    from gpuscale_tui.providers.clore.provider import MARKET_CACHE_SEC, CloreProvider
 
     key, url = clore_key(config, around.environ), clore_url(config, around.environ)
     pace = shared_pace(key, Intervals(config.request_interval_sec, config.create_interval_sec))
     api = CloreApi(key, url, Limiter(config.request_interval_sec, config.create_interval_sec, pace))
     markets = frozenset(Market) if config.order_type == "auto" else frozenset({Market(config.order_type)})
-    if around.clore_cache_sec is None:
-        return CloreProvider(api, currency=config.currency, markets=markets)
-    return CloreProvider(api, currency=config.currency, markets=markets, cache_sec=around.clore_cache_sec)
+    lease_sec = round(around.settings.scaler.lease_hours * 3600)
+    cache_sec = MARKET_CACHE_SEC if around.clore_cache_sec is None else around.clore_cache_sec
+    return CloreProvider(api, currency=config.currency, markets=markets, cache_sec=cache_sec, lease_sec=lease_sec)
 
 
 def _build_ssh(around: Surroundings) -> Provider | None:

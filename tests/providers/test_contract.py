@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from gpuscale_tui.model.offers import Market, Need, Offer, Rental
-from gpuscale_tui.model.settings import CloreConfig, ProvidersConfig, Settings, SshConfig, SshHost
+from gpuscale_tui.model.settings import CloreConfig, ProvidersConfig, ScalerConfig, Settings, SshConfig, SshHost
 from gpuscale_tui.providers import ssh
 from gpuscale_tui.providers.base import Accepted, Claim, Provider, ProviderError, RentRefused, RentRequest, Unknown
 from gpuscale_tui.providers.registry import build_providers
@@ -99,6 +99,8 @@ class Place(ABC):
 
 
 class ClorePlace(Place):
+    lease_hours = 12.0
+
     def __init__(self, sandbox: Sandbox, state_dir: Path, market: Market = Market.ON_DEMAND) -> None:
         self._sandbox = sandbox
         self._state_dir = state_dir
@@ -108,7 +110,7 @@ class ClorePlace(Place):
     def _build(self) -> Provider:
         clore = CloreConfig(enabled=True, request_interval_sec=0, create_interval_sec=0)
         environ = {"CLORE_API_KEY": self._sandbox.key, "GPUSCALE_CLORE_URL": self._sandbox.url}
-        settings = Settings(providers=ProvidersConfig(clore=clore))
+        settings = Settings(scaler=ScalerConfig(lease_hours=self.lease_hours), providers=ProvidersConfig(clore=clore))
         built = build_providers(settings, state_dir=self._state_dir, environ=environ, clore_cache_sec=0.05)
         return built["clore"]
 
@@ -416,6 +418,14 @@ async def test_the_sandboxs_misbehaviour_is_judged_rightly(
     sandbox.faults()
     if "create_500_after_success" in fault:
         await listing(clore.provider, lambda rentals: bool(live(rentals)))
+
+
+async def test_a_machine_that_no_engine_comes_to_ends_itself(sandbox: Sandbox, clore: ClorePlace) -> None:
+    """Whoever ordered it died before calling on it: it must not cost money until somebody looks."""
+    clore.lease_hours = 1 / 3600
+    await clore.again()
+    await rent_one(clore, "token-a")
+    await listing(clore.provider, lambda _: any(line["state"] == "halted" for line in sandbox.bill()["orders"]))
 
 
 async def test_a_dead_server_is_an_error_for_reads_and_a_certain_no_for_rent(

@@ -18,6 +18,7 @@ from gpuscale_tui.model.machines import Endpoint
 from gpuscale_tui.model.offers import Market, Rental
 from gpuscale_tui.providers.base import Accepted, Claim, RentOutcome, RentRefused, RentRequest, Unknown
 from gpuscale_tui.providers.clore import coerce
+from gpuscale_tui.providers.clore.onstart import start_script
 from gpuscale_tui.providers.clore.parse import SSH_PORT, USD, Order
 from gpuscale_tui.providers.clore.pricing import (
     BILLING_UNIT_MS,
@@ -31,9 +32,6 @@ from gpuscale_tui.providers.clore.pricing import (
     minutes_spent,
 )
 from gpuscale_tui.providers.clore.reply import APPLICATION, BAD_KEY, Reply
-
-START_SCRIPT = "#!/bin/sh\n# Nothing to start: the work arrives over SSH.\nexit 0\n"
-"""Runs again at each restart of the container, so it must be harmless to repeat."""
 
 FIRST_MARK, MARKS = 20_000, 40_000
 SEVERAL_MARKS = 0
@@ -111,9 +109,9 @@ def unfit(request: RentRequest, quote: Quote | None) -> str | None:
     return None
 
 
-def create_body(request: RentRequest, quote: Quote) -> dict[str, object]:
+def create_body(request: RentRequest, quote: Quote, lease_sec: int = 0) -> dict[str, object]:
     """The body of `create_order`. `required_price` makes Clore refuse if the host's price has moved; for spot the price
-    is our bid, which Clore refuses under its floor."""
+    is our bid, which Clore refuses under its floor. A machine that nobody calls for `lease_sec` ends itself."""
     spot = quote.market is Market.SPOT
     return {
         "renting_server": int(request.offer.server_id),
@@ -123,7 +121,7 @@ def create_body(request: RentRequest, quote: Quote) -> dict[str, object]:
         "ports": {str(SSH_PORT): "tcp", str(mark_of(request.token)): "tcp"},
         "env": {"GPUSCALE_ORDER": request.token} if _ENV_VALUE.fullmatch(request.token) else {},
         "ssh_key": request.public_key,
-        "command": START_SCRIPT,
+        "command": start_script(lease_sec),
         "spotprice" if spot else "required_price": wire_price(quote.price),
         "autossh_entrypoint": True,
     }

@@ -61,6 +61,7 @@ BIDS_BEFORE_ORDER_SEC = 15.0
 BIDS_WHILE_WAITING_SEC = 10.0
 AUCTIONS_A_LISTING = 3
 
+MARKET_CACHE_SEC = 60.0
 MARKET_ERROR_SEC = 5.0
 ROWS_AT_ONCE = 100
 _NEVER = float("-inf")
@@ -76,7 +77,8 @@ def wall_clock_ms() -> int:
 class CloreProvider:
     """Rents on Clore.ai. The market is kept for `cache_sec`; `now` is UTC milliseconds.
 
-    `markets` are the ways of renting that are offered where a need names none.
+    `markets` are the ways of renting that are offered where a need names none. A machine that no engine calls on for
+    `lease_sec` seconds ends itself; 0 is never.
     """
 
     def __init__(
@@ -85,7 +87,8 @@ class CloreProvider:
         *,
         currency: str = "USD-Blockchain",
         markets: frozenset[Renting] = frozenset({Renting.ON_DEMAND}),
-        cache_sec: float = 60.0,
+        cache_sec: float = MARKET_CACHE_SEC,
+        lease_sec: int = 0,
         listing_lag_ms: int = LISTING_LAG_MS,
         now: Callable[[], int] = wall_clock_ms,
     ) -> None:
@@ -94,6 +97,7 @@ class CloreProvider:
         self._markets = markets
         self._now = now
         self._cache_sec = cache_sec
+        self._lease_sec = lease_sec
         self._market = _MarketCache(api, cache_sec)
         self._auctions = Auctions(api)
         self._waiting = Waiting(self._auctions)
@@ -188,7 +192,7 @@ class CloreProvider:
 
     async def _create(self, request: RentRequest, quote: Quote) -> RentOutcome:
         try:
-            reply = await self._api.create_order(orders.create_body(request, quote))
+            reply = await self._api.create_order(orders.create_body(request, quote, self._lease_sec))
         except NotSent as error:
             return RentRefused(str(error))
         except NoReply as error:

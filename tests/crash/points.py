@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import random
 import shutil
 import sys
@@ -273,6 +274,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="which further calls (default: %(default)s)")
     parser.add_argument("--jobs", type=int, default=2, help="how many at once (default: %(default)s)")
     args = parser.parse_args()
+    logging.disable(logging.CRITICAL)  # scenarios in which our own code fails say so at length
     begun = time.monotonic()
     crashes = plan_crashes(args.run or 1 << 40, all_calls(), seed=args.seed)
     if args.run is None:
@@ -281,12 +283,14 @@ def main() -> int:
             print(f"{point}: " + ", ".join(f"{moment} {number}" for moment, number in moments.items()))
         print(f"{len(points_of(crashes))} points, {len(crashes)} crashes possible")
         return 0
-    violations = [text for _, wrong in run_all(crashes, args.jobs) for text in wrong]
-    print("\n".join(violations))
-    print(
-        f"{len(crashes)} crashes at {len(points_of(crashes))} points in {time.monotonic() - begun:.0f} s:"
-        f" {len(violations)} violations"
-    )
+    violations = 0
+    for number, (_, wrong) in enumerate(run_all(crashes, args.jobs), 1):
+        violations += len(wrong)
+        for text in wrong:
+            print(text, flush=True)
+        if number % 100 == 0 or number == len(crashes):
+            print(f"{number} crashes in {time.monotonic() - begun:.0f} s: {violations} violations", flush=True)
+    print(f"of {len(points_of(crashes))} points")
     return int(bool(violations))
 
 

@@ -12,6 +12,8 @@ from gpuscale_tui.store import workers
 
 FIRST_RETRY_SEC = 5.0
 LONGEST_RETRY_SEC = 300.0
+LEASE_MARGIN_MS = 300_000
+"""What the watchdog of a lease may take beyond its term: its looks, the grace and the end of what does not obey."""
 WARN_AFTER = 3
 """Calls after which a machine that is still there is a matter for the user."""
 
@@ -32,13 +34,28 @@ class Releaser:
             for worker in await self._context.db.read(workers.live)
             if worker.state == WorkerState.RELEASING and worker.order_id is not None
         ]
+        longest = max(LONGEST_RETRY_SEC, self._context.settings.scaler.shutdown_grace_sec) * 1000
         for worker in leaving:
             due = worker.release_next_at
-            if due is None or not now < due <= now + LONGEST_RETRY_SEC * 1000:  # later still: the clock was set back
+            waits = due is not None and now < due <= now + longest  # later still: the clock was set back
+            if not waits and not self._may_still_work(worker, now):
                 await self._ask(worker, worker.order_id or "")
         if leaving:
             self._context.bells.ring("reconciler")
         return 1.0 if leaving else self._context.settings.scaler.poll_interval_sec
+
+    def _may_still_work(self, worker: Worker, now: int) -> bool:
+        """Whether a job may run on a machine after it was given back, and so twice at once.
+
+        A rented machine ends with its order. On a host of our own, giving it back ends nothing: the job must have ended
+        first, or the lease on the host be over for certain since we last had contact.
+        """
+        provider = self._context.providers.get(worker.provider)
+        if worker.job_id is None or provider is None or provider.facts.boots:
+            return False
+        lease_ms = round(self._context.settings.scaler.lease_hours * 3_600_000)
+        last = worker.contact_at or worker.ready_at or worker.created_at
+        return not lease_ms or now < last + lease_ms + LEASE_MARGIN_MS
 
     async def _ask(self, worker: Worker, order_id: str) -> None:
         context = self._context

@@ -39,6 +39,7 @@ class Faults:
     # Machines
     boot_sec: tuple[float, float] = (20.0, 120.0)
     boot_hangs: float = 0.0  # share of orders whose machine never comes up
+    bids_lost: float = 0.0  # share of spot orders that hold no machine at first
     evictions: float = 0.0
     bulk_evictions: float = 0.0  # an hour, all machines of a market at once
     deaths: float = 0.0  # silent: listed and billed, and never answers again
@@ -93,6 +94,7 @@ RANGES: dict[str, Range] = {
     "foreign": Range(0.5, 4.0),
     "price_moves": Range(0.02, 0.4),
     "boot_hangs": Range(0.02, 0.3),
+    "bids_lost": Range(0.05, 0.5),
     "evictions": Range(0.02, 0.6),
     "bulk_evictions": Range(0.05, 0.3, 0.3),
     "deaths": Range(0.01, 0.2),

@@ -112,7 +112,7 @@ class Life:
         for bazaar in universe.bazaars:
             for order in bazaar.living():
                 if self._hit(faults.evictions * hours):
-                    self._soon(lambda b=bazaar, o=order: b.end(o, "evicted"))  # type: ignore[misc]
+                    self._soon(lambda b=bazaar, o=order: b.evict(o))  # type: ignore[misc]
             if self._hit(faults.bulk_evictions * hours):
                 self._soon(bazaar.evict_all)
             if self._hit(faults.storm * hours):
@@ -212,6 +212,8 @@ class Life:
             bazaar.others_leave()
         for machine in universe.machines.values():
             machine.out_until = 0
+            if machine.own:
+                machine.dead = False
         universe.settings = self.plan.settings
         universe.detach()  # the settings as they were at first count from the next start
         universe.loop.outside(LOOK_SEC, self._look)
@@ -244,6 +246,7 @@ class Life:
         fleet = rows(f"SELECT state, why FROM workers WHERE state IN ({states})")
         living = sum(len(bazaar.living()) for bazaar in universe.bazaars)
         wanted = universe.settings.scaler.min_workers
+        living += len(universe.taken_hosts())
         if len(fleet) != living or living > wanted or any(row["state"] != "idle" for row in fleet):
             return f"workers {[tuple(row) for row in fleet]}, {living} orders live, {wanted} wanted"
         return ""
@@ -296,8 +299,10 @@ def chaos(seed: int | str, *, hours: float = 24.0, slowness: float = 30.0, heal_
     markets = [("clore", dice.randint(8, 16), False)]
     if dice.random() < 0.4:
         markets.append(("vault", dice.randint(4, 8), True))
+    hosts = dice.choice((0, 0, 0, 1, 2))
+    settings = settings_of(limits, hosts=hosts)
     return Plan(
-        seed=seed, hours=hours, faults=drawn(dice), settings=settings_of(limits), jobs=tuple(_jobs(dice, hours)),
+        seed=seed, hours=hours, faults=drawn(dice), settings=settings, jobs=tuple(_jobs(dice, hours)),
         markets=tuple(markets), shuffle=dice.random() < 0.4, slowness=slowness, user_acts=dice.choice((0.0, 0.5, 3.0)),
         heal_hours=heal_hours,
     )  # fmt: skip

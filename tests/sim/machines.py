@@ -156,7 +156,9 @@ def weights(job: str, step: int) -> bytes:
 @dataclass(slots=True)
 class Machine:
     """One host. `ssh_at` is when it begins to answer (None: never), `dead` that it never will again. `cards` are the
-    GPUs that it really has. `power_off` ends its rental, where its provider notices that it is off."""
+    GPUs that it really has. An `own` one is nobody's to take away. `power_off` ends its rental, where its provider
+    notices that it is off.
+    """
 
     universe: Universe
     address: str
@@ -167,6 +169,7 @@ class Machine:
     out_until: int = 0
     host_key: str = ""
     cards: tuple[Card, ...] = ()
+    own: bool = False
     power_off: Callable[[], None] | None = None
     lease_at: int | None = None
     lease_over: bool = False

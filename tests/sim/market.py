@@ -60,11 +60,16 @@ class Server:
     gpu_count: int
     price: int
     reliability: float
+    max_hours: float = 720.0
 
 
 @dataclass(slots=True)
 class Order:
-    """One rental as it truly is. Times are ms of the world. `ours` is False for other people's."""
+    """One rental as it truly is. Times are ms of the world. `ours` is False for other people's.
+
+    `runs` are the times for which it held its machine: a spot order may lose it, stay listed and cost nothing
+    meanwhile. `up_at` is when its present machine came up.
+    """
 
     id: str
     server: Server
@@ -82,10 +87,21 @@ class Order:
     max_rate: int = 0
     release_calls: int = 0
     ending: bool = False
+    runs: list[tuple[int, int | None]] = field(default_factory=list)
+    expires_at: int | None = None
 
     def bill(self, now: int) -> int:
-        """What it has cost by now."""
-        return self.terms.charge((now if self.ended_at is None else self.ended_at) - self.created_at)
+        """What it had cost by then."""
+        return self.terms.charge(sum(max(0, min(now, until or now) - since) for since, until in self.runs))
+
+    def waiting(self, now: int) -> bool:
+        """Whether it held no machine then."""
+        return not any(since <= now and (until is None or now < until) for since, until in self.runs)
+
+    def close_run(self, now: int) -> None:
+        """It holds no machine from now on."""
+        if self.runs and self.runs[-1][1] is None:
+            self.runs[-1] = (self.runs[-1][0], now)
 
     def alive(self) -> bool:
         return self.ended_at is None
@@ -138,26 +154,20 @@ class Bazaar:
 
     def begin(self, server: Server, market: Market, *, token: str, image: str, ours: bool, delay_ms: int = 0) -> Order:
         """Make an order; `delay_ms` is how long it stays unseen."""
-        universe, faults = self.universe, self.universe.faults
-        now = universe.now()
+        universe, now = self.universe, self.universe.now()
         number = len(self.orders) + 1
-        boots = self.dice.uniform(*faults.boot_sec)
-        hangs = self.dice.random() < faults.boot_hangs
-        machine = None
-        if ours:
-            machine = Machine(universe, f"10.{universe.new_number()}.{number % 250}.7", f"{self.name}:{number}")
-            machine.ssh_at = None if hangs else now + int(boots * 1000)
-            name = "GTX 1060" if self.hit(faults.false_cards) else f"NVIDIA GeForce {server.gpu_type}"
-            machine.cards = (Card(name, 24_564),) * server.gpu_count
-            universe.machines[machine.address] = machine
         order = Order(
             id=f"{self.name[0]}{number}", server=server, terms=self.terms(server, market), market=market, image=image,
-            token=token, ours=ours, created_at=now, shown_at=now + delay_ms,
-            up_at=None if hangs else now + int(boots * 700), machine=machine,
+            token=token, ours=ours, created_at=now, shown_at=now + delay_ms, up_at=None, machine=None,
         )  # fmt: skip
         self.orders[order.id] = order
-        if machine is not None and self.dice.random() < 0.5:
-            machine.power_off = lambda: self.end(order, "off")
+        if server.max_hours < 100:
+            order.expires_at = now + int(server.max_hours * 3_600_000)
+            universe.loop.outside(server.max_hours * 3600, lambda: self.end(order, "its time is over"))
+        if ours and market == Market.SPOT and self.hit(universe.faults.bids_lost):
+            self._wait(order)
+        else:
+            self.run(order)
         universe.note(self.name, "order", order.id, server.id, market.value, order.terms.rate, token, ours)
         return order
 
@@ -166,6 +176,7 @@ class Bazaar:
         if order.ended_at is not None:
             return
         order.ended_at, order.how = self.universe.now(), how
+        order.close_run(order.ended_at)
         if order.machine is not None:
             order.machine.end()
         self.universe.note(self.name, "end", order.id, how, order.bill(self.universe.now()))
@@ -173,9 +184,52 @@ class Bazaar:
 
     # What happens by itself.
 
+    def run(self, order: Order) -> None:
+        """An order gets a machine, which boots."""
+        universe, faults, now = self.universe, self.universe.faults, self.universe.now()
+        order.runs.append((now, None))
+        if not order.ours:
+            return
+        boots = self.dice.uniform(*faults.boot_sec)
+        hangs = self.dice.random() < faults.boot_hangs
+        machine = Machine(universe, f"10.{universe.new_number()}.7", f"{self.name}:{order.id}.{len(order.runs)}")
+        machine.ssh_at = None if hangs else now + int(boots * 1000)
+        name = "GTX 1060" if self.hit(faults.false_cards) else f"NVIDIA GeForce {order.server.gpu_type}"
+        machine.cards = (Card(name, 24_564),) * order.server.gpu_count
+        if self.dice.random() < 0.5:
+            machine.power_off = lambda: self.end(order, "off")
+        universe.machines[machine.address] = machine
+        order.machine, order.up_at = machine, None if hangs else now + int(boots * 700)
+
+    def evict(self, order: Order) -> None:
+        """A machine is taken away: the order ends, or, on spot, is listed on without one."""
+        if order.market == Market.SPOT and self.dice.random() < 0.5 and not order.ending:
+            self.outbid(order)
+        else:
+            self.end(order, "evicted")
+
+    def outbid(self, order: Order) -> None:
+        """Somebody bids more: the order stays, and may run again at any moment."""
+        if order.ended_at is not None or order.machine is None:
+            return
+        self.universe.note(self.name, "outbid", order.id)
+        order.close_run(self.universe.now())
+        order.machine.end()
+        order.machine, order.up_at = None, None
+        self._wait(order)
+
+    def _wait(self, order: Order) -> None:
+        def win() -> None:
+            if order.ended_at is None and order.machine is None:
+                self.universe.note(self.name, "wins", order.id)
+                self.run(order)
+
+        if self.dice.random() < 0.6:
+            self.universe.loop.outside(self.dice.choice((10, 100, 1000, 5000)), win)
+
     def evict_all(self) -> None:
         for order in self.living():
-            self.end(order, "bulk eviction")
+            self.evict(order)
 
     def someone_else(self) -> None:
         """Somebody on the same account rents or gives back."""
@@ -265,7 +319,7 @@ class BazaarPort:
             provider=self._bazaar.name, server_id=server.id, gpu_type=server.gpu_type, gpu_count=server.gpu_count,
             terms=self._bazaar.terms(server, market), market=market, owner=server.owner, gpu_memory_gb=24.0,
             cpu_threads=32 * server.gpu_count, ram_gb=128.0, disk_gb=500.0, net_down_mbps=1000.0, cuda_version="12.8",
-            country="DE", reliability=server.reliability, max_hours=720.0, pcie_gen=4, pcie_width=16,
+            country="DE", reliability=server.reliability, max_hours=server.max_hours, pcie_gen=4, pcie_width=16,
             quote=json.dumps({"market": market.value}),
         )  # fmt: skip
 
@@ -337,14 +391,14 @@ class BazaarPort:
         ended = over is not None and over <= at
         if over is not None and over < at - RELIST_MS:
             return None
-        up = order.up_at is not None and order.up_at <= at and not ended
         machine = order.machine
+        up = order.up_at is not None and order.up_at <= at and not ended and not order.waiting(at)
         known = up and machine is not None
         return Rental(
             order_id=order.id, server_id=order.server.id, created_at=order.created_at, up=up, ended=ended,
             endpoint=Endpoint(machine.address, 22) if known and machine is not None else None, image=order.image,
-            mark=mark_of(order.token), rate=order.terms.rate,
-            billed=order.terms.charge((over if ended and over is not None else at) - order.created_at),
+            mark=mark_of(order.token), rate=order.terms.rate, billed=order.bill(at), expires_at=order.expires_at,
+            waiting=not ended and order.waiting(at),
         )  # fmt: skip
 
     def recognises(self, claim: Claim, rental: Rental) -> bool:
@@ -400,6 +454,7 @@ def stock(dice: random.Random, name: str, count: int, gpus: tuple[str, ...]) -> 
             gpu_count=dice.choice((1, 1, 1, 2)),
             price=dice.randint(120_000, 450_000),
             reliability=round(dice.uniform(0.85, 1.0), 3),
+            max_hours=dice.choice((720.0, 720.0, 720.0, 2.0, 5.0)),
         )
         for number in range(count)
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -19,10 +20,20 @@ from gpuscale_tui.engine import commands, view
 from gpuscale_tui.engine import engine as engine_module
 from gpuscale_tui.engine.context import Bells, Context, Control
 from gpuscale_tui.model.errors import GpuscaleError
+from gpuscale_tui.model.hosts import Card
 from gpuscale_tui.model.jobs import JobSpec
 from gpuscale_tui.model.machines import Endpoint
-from gpuscale_tui.model.settings import CheckpointConfig, CloreConfig, ProvidersConfig, ScalerConfig, Settings
+from gpuscale_tui.model.settings import (
+    CheckpointConfig,
+    CloreConfig,
+    ProvidersConfig,
+    ScalerConfig,
+    Settings,
+    SshConfig,
+    SshHost,
+)
 from gpuscale_tui.providers.base import Provider
+from gpuscale_tui.providers.ssh import SshProvider
 from gpuscale_tui.remote.site import Site
 from gpuscale_tui.store import engines, logs
 from gpuscale_tui.store.checkpoints import SnapshotStore
@@ -94,11 +105,17 @@ def scaler(**changed: object) -> ScalerConfig:
     )  # type: ignore[arg-type]
 
 
-def settings_of(scaler: ScalerConfig, **clore: object) -> Settings:
-    """Settings with the marketplace enabled."""
+def settings_of(scaler: ScalerConfig, *, hosts: int = 0) -> Settings:
+    """Settings with the marketplace enabled, and some hosts of our own."""
+    own = tuple(
+        SshHost(
+            name=f"own{number}", host=f"own{number}.example", gpu_type=GPUS[number % 2], gpu_count=1, price_per_hour=0.1
+        )
+        for number in range(hosts)
+    )
     return Settings(
         scaler=scaler,
-        providers=ProvidersConfig(clore=CloreConfig(enabled=True, order_type="auto", **clore)),  # type: ignore[arg-type]
+        providers=ProvidersConfig(clore=CloreConfig(enabled=True, order_type="auto"), ssh=SshConfig(own)),
         checkpoints=CheckpointConfig(interval_sec=300.0),
     )
 
@@ -208,6 +225,9 @@ class Universe:
             Bazaar(self, name, stock(random.Random(f"{plan.seed} stock {name}"), name, count, GPUS), named)
             for name, count, named in plan.markets
         ]
+        for host in plan.settings.providers.ssh.hosts:
+            card = Card(f"NVIDIA GeForce {host.gpu_type}", 24_564)
+            self.machines[host.host] = Machine(self, host.host, host.name, cards=(card,), own=True)
         self.disk: Disk | None = None
         self.context: Context | None = None
         self._main: asyncio.Task[None] | None = None
@@ -253,8 +273,13 @@ class Universe:
         return whole.hexdigest()
 
     def burn(self) -> int:
-        """Micro-dollars an hour of everything that costs money now."""
-        return sum(order.terms.rate for bazaar in self.bazaars for order in bazaar.living())
+        """Micro-dollars an hour of everything that costs money now, or may at any moment."""
+        rented = sum(order.terms.rate for bazaar in self.bazaars for order in bazaar.living())
+        return rented + sum(json.loads(path.read_bytes())["rate"] for path in self.taken_hosts())
+
+    def taken_hosts(self) -> list[Path]:
+        """The notes of our own hosts that are taken."""
+        return sorted((self.home.providers / "ssh").glob("*.json"))
 
     def workers_made(self) -> int:
         return int(self.checker.rows("SELECT coalesce(max(id), 0) FROM workers")[0][0])
@@ -280,7 +305,11 @@ class Universe:
 
     def providers(self) -> dict[str, Provider]:
         """Fresh ports, as a new engine has them."""
-        return {bazaar.name: BazaarPort(bazaar) for bazaar in self.bazaars}
+        made: dict[str, Provider] = {bazaar.name: BazaarPort(bazaar) for bazaar in self.bazaars}
+        hosts = self.settings.providers.ssh.hosts
+        if hosts:
+            made["ssh"] = SshProvider(hosts, self.home.providers / "ssh", now=self.now)
+        return made
 
     async def engine(self, *, exit_when_idle: bool = False) -> None:
         """One engine from its start to its end, as `engine.open_context` and `work` make it."""

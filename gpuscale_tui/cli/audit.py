@@ -6,8 +6,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,14 +26,13 @@ from gpuscale_tui.cli.formatting import (
     span,
     usd,
 )
-from gpuscale_tui.model.errors import FieldError, GpuscaleError, Refused
+from gpuscale_tui.model.errors import Refused
 from gpuscale_tui.model.jobs import worker_label
 from gpuscale_tui.store.home import Home
 
 if TYPE_CHECKING:
     from gpuscale_tui.engine.audit import Audit, Found, Kind
     from gpuscale_tui.model.settings import Settings
-    from gpuscale_tui.providers.base import Provider
 
 LOOK_SEC = 3.0
 KINDS: tuple[Kind, ...] = ("known", "orphan", "foreign")
@@ -130,35 +128,19 @@ def _outcome(targets: Sequence[Found], left: Sequence[Found]) -> str:
     return f"{plural(len(left), 'rental')} still there, {rate}/h still runs: run `gpuscale reap` again"
 
 
-@asynccontextmanager
-async def _opened(home: Home, settings: Settings) -> AsyncIterator[dict[str, Provider]]:
-    from gpuscale_tui.providers.registry import build_providers
-
-    try:
-        providers = build_providers(settings, state_dir=home.providers, environ=os.environ)
-    except FieldError as error:
-        raise GpuscaleError(f"the providers cannot be read, so nobody knows what is rented: {error}") from error
-    try:
-        yield providers
-    finally:
-        for provider in providers.values():
-            await provider.aclose()
-
-
 async def _audit(home: Home, settings: Settings) -> Audit:
     from gpuscale_tui.engine import audit as engine_audit
 
-    async with _opened(home, settings) as providers:
+    async with engine_audit.opened(home, settings, os.environ) as providers:
         return await engine_audit.audit(home, providers, now_ms())
 
 
 async def _reap(home: Home, settings: Settings, targets: Sequence[Found], seconds: float) -> list[Found]:
-    from gpuscale_tui.engine.audit import Reaper
+    from gpuscale_tui.engine.audit import Reaper, opened
 
-    async with _opened(home, settings) as providers:
-        scaler = settings.scaler
-        look_sec = min(LOOK_SEC, scaler.poll_interval_sec)
-        reaper = Reaper(home, providers, now=now_ms, say=note, look_sec=look_sec, retries=scaler.max_retries)
+    look_sec = min(LOOK_SEC, settings.scaler.poll_interval_sec)
+    async with opened(home, settings, os.environ) as providers:
+        reaper = Reaper(home, providers, now=now_ms, say=note, look_sec=look_sec, retries=settings.scaler.max_retries)
         return await reaper.reap(targets, timeout_sec=seconds)
 
 

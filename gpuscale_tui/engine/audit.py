@@ -6,18 +6,22 @@ Works without an engine and beside one. An error is never "nothing is rented": w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from gpuscale_tui.engine import ending
 from gpuscale_tui.engine.lock import running_engine
 from gpuscale_tui.engine.orphans import claim_of
+from gpuscale_tui.model.errors import FieldError, GpuscaleError
 from gpuscale_tui.model.offers import Rental
+from gpuscale_tui.model.settings import Settings
 from gpuscale_tui.model.states import WorkerState
 from gpuscale_tui.model.workers import Worker
 from gpuscale_tui.providers.base import Provider, ProviderError
+from gpuscale_tui.providers.registry import build_providers
 from gpuscale_tui.store import spans, workers
 from gpuscale_tui.store.database import Database, StoreError
 from gpuscale_tui.store.home import Home
@@ -98,6 +102,20 @@ class Memory:
     live: tuple[Worker, ...] = ()
     ended: Mapping[str, tuple[Worker, ...]] = field(default_factory=dict)
     trouble: str = ""
+
+
+@contextlib.asynccontextmanager
+async def opened(home: Home, settings: Settings, environ: Mapping[str, str]) -> AsyncIterator[dict[str, Provider]]:
+    """The providers of the settings. Raises GpuscaleError where they cannot even be asked (a missing key)."""
+    try:
+        providers = build_providers(settings, state_dir=home.providers, environ=environ)
+    except FieldError as error:
+        raise GpuscaleError(f"the providers cannot be read, so nobody knows what is rented: {error}") from error
+    try:
+        yield providers
+    finally:
+        for provider in providers.values():
+            await provider.aclose()
 
 
 async def audit(home: Home, providers: Mapping[str, Provider], now: int) -> Audit:

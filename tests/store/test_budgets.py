@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,8 @@ from gpuscale_tui.model.states import Cause, JobState, WorkerState
 from gpuscale_tui.model.workers import Worker
 from gpuscale_tui.store import budgets, demand, queries, spans, workers
 from gpuscale_tui.store.budgets import Hold
+from gpuscale_tui.store.database import SCHEMA
+from gpuscale_tui.store.opening import migrate
 from gpuscale_tui.store.workers import CapReached
 from tests.store.support import DOLLAR, HOUR, T0, Bench, intent, offer
 
@@ -32,6 +35,34 @@ def test_what_was_booked_and_what_happened_cannot_be_changed(bench: Bench, table
     bench.write(spans.book, worker.id, DOLLAR, bench.now, billed=False)
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
         bench.db.connection.execute(change.format(table))
+
+
+def test_the_sums_of_an_older_home_are_made_when_it_is_opened() -> None:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.row_factory = sqlite3.Row
+    migrate(connection, replace(SCHEMA, migrations=SCHEMA.migrations[:1]))
+    connection.execute(
+        "INSERT INTO jobs (id, name, state, priority, group_key, argv, image, gpu_count, env, secret_names, params,"
+        " project, user, submitted_at) VALUES (1, 'j', 'done', 5, 'k', '[]', 'i', 1, '{}', '[]', '{}', 'p', 'ada', 1)"
+    )
+    connection.execute(
+        "INSERT INTO workers (id, provider, state, token, server_id, gpu_count, market, rate, terms, quote, group_key,"
+        " purpose, known_orders, created_at, reason) VALUES (1, 'clore', 'released', 't', 's', 1, 'spot', 1, '{}',"
+        " '{}', 'k', 'queue', '[]', 1, 'r')"
+    )
+    connection.execute("INSERT INTO ledger (at, worker_id, amount) VALUES (?, 1, 5), (?, 1, 4)", (T0, T0 + DAY_MS))
+    connection.execute(
+        "INSERT INTO spans (worker_id, kind, job_id, started_at, cost) VALUES (1, 'job', 1, ?, 7)", (T0,)
+    )
+    migrate(connection, SCHEMA)
+    assert budgets.spent(connection, "all", "", 0) == 9
+    assert budgets.spent(connection, "all", "", day_start(T0 + DAY_MS)) == 4
+    assert [budgets.spent(connection, *key, 0) for key in (("project", "p"), ("user", "ada"), ("user", "x"))] == [
+        7,
+        7,
+        0,
+    ]
+    connection.close()
 
 
 @pytest.mark.parametrize("budget", [Budget(daily=DOLLAR, reserve=RESERVE), Budget(monthly=DOLLAR, reserve=RESERVE)])

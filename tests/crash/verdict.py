@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,8 +64,16 @@ def _jobs(world: World, db: Database, rows: Sequence[JobRow]) -> Iterator[str]:
         work = Work.read(world, f"{key}-{part}")
         if became_done[job.id] != 1:
             yield f"j{job.id} became done {became_done[job.id]} times"
-        for text in (*work.faults(steps.get(key, 0)), *_output(world, job.id, work)):
+        taken = _taken(world, db, job.id, work.starts)
+        for text in (*work.faults(steps.get(key, 0), taken), *_output(world, job.id, work)):
             yield f"j{job.id}: {text}"
+
+
+def _taken(world: World, db: Database, job_id: int, attempts: Iterable[int]) -> set[int]:
+    """The attempts whose machine was taken away."""
+    found = [db.read(jobs.get_attempt, job_id, number) for number in attempts]
+    ran_on = {each.number: db.read(workers.get, each.worker_id) for each in found if each is not None}
+    return {number for number, worker in ran_on.items() if worker and worker.order_id in world.evicted}
 
 
 @dataclass(slots=True)
@@ -76,7 +84,7 @@ class Work:
     starts: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     steps: dict[int, list[int]] = field(default_factory=lambda: defaultdict(list))
     ends: list[int] = field(default_factory=list)
-    twins: int = 0
+    twins: list[int] = field(default_factory=list)
 
     @classmethod
     def read(cls, world: World, name: str) -> Work:
@@ -91,15 +99,20 @@ class Work:
             elif word == "end":
                 work.ends.append(int(attempt))
             else:
-                work.twins += 1
+                work.twins.append(int(attempt))
         return work
 
-    def faults(self, steps: int) -> Iterator[str]:
-        """Started once an attempt, no step left out, none repeated within an attempt, ended once."""
-        if self.twins:
-            yield f"{self.twins} times two copies ran at once"
-        if len(self.ends) != 1:
-            yield f"its work came to an end {len(self.ends)} times: {self.ends}"
+    def faults(self, steps: int, taken: Collection[int]) -> Iterator[str]:
+        """Started once an attempt, no step left out, none repeated within an attempt, ended once.
+
+        `taken` are the attempts whose machine the marketplace took away: what they came to was lost with it, and they
+        may be ending still when the next one begins.
+        """
+        if [attempt for attempt in self.twins if attempt - 1 not in taken]:
+            yield f"two copies ran at once: attempts {self.twins} and the ones before"
+        ends = [attempt for attempt in self.ends if attempt not in taken]
+        if len(ends) != 1:
+            yield f"its work came to an end {len(ends)} times: {self.ends}"
         for attempt, first in self.starts.items():
             if len(first) != 1:
                 yield f"attempt {attempt} was started {len(first)} times"

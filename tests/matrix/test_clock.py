@@ -10,7 +10,7 @@ from tests.matrix.invariants import check
 from tests.matrix.scene import LINES, LINES_OUT, Scene
 
 HOUR = 3_600_000
-JUMPS = {"an hour ahead": HOUR, "an hour back": -HOUR, "a day ahead": 24 * HOUR, "a day back": -24 * HOUR}
+JUMPS = {"an hour ahead": HOUR, "a day back": -24 * HOUR}
 
 
 @pytest.mark.parametrize("jump", JUMPS.values(), ids=JUMPS.keys())

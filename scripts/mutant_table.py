@@ -281,8 +281,8 @@ RELEASE_MUTANTS = (
     Mutant(
         "stop-asking",
         "engine/releaser.py",
-        "            if due is None or not now < due <= now + LONGEST_RETRY_SEC * 1000:",
-        "            if worker.release_asked < 6 and (due is None or not now < due <= now + LONGEST_RETRY_SEC * 1000):",
+        'await self._ask(worker, worker.order_id or "")',
+        'await self._ask(worker, worker.order_id or "") if worker.release_asked < 6 else None',
         "a machine that does not go at the sixth call stays for ever",
         (SAFETY + "test_giving_back_is_asked_for_again_for_ever_and_believed_by_listings_alone",),
     ),

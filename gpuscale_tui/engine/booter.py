@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 from gpuscale_tui.engine import examiner, patience
 from gpuscale_tui.engine.context import Context
@@ -52,7 +53,7 @@ class Booter:
             elif worker.endpoint is not None and worker.id not in self._probing:
                 self._probing.add(worker.id)
                 name = f"probing {worker_label(worker.id)}"
-                self._tasks.create_task(guarded(self._context, name, self._probe(worker)), name=name)
+                self._tasks.create_task(guarded(self._context, name, partial(self._probe, worker)), name=name)
             elif worker.why == "boots":
                 await self._explain(worker, "its provider has not said yet that it runs")
         return LOOK_SEC if booting else self._context.settings.scaler.poll_interval_sec

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+from functools import partial
 
 from gpuscale_tui.engine.context import Context
 from gpuscale_tui.engine.links import Links
@@ -54,7 +55,7 @@ class Leaser:
             return
         self._busy.add(worker.id)
         name = f"lease of {worker_label(worker.id)}"
-        self._tasks.create_task(guarded(self._context, name, self._renew(worker, site)), name=name)
+        self._tasks.create_task(guarded(self._context, name, partial(self._renew, worker, site)), name=name)
 
     def forget_except(self, worker_ids: set[int]) -> None:
         """Machines that are not there any more need no lease."""

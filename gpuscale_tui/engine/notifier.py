@@ -198,7 +198,7 @@ class Notifier:
 
     async def last_look(self) -> None:
         """Send what waits before the engine ends, for a moment at most; what is left goes out at the next start."""
-        await guarded(self._context, self.name, self._look_briefly())
+        await guarded(self._context, self.name, self._look_briefly)
 
     async def close(self) -> None:
         """Let what is under way end, for a moment: what was taken and not noted would be sent again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from dataclasses import dataclass
+from functools import partial
 
 from gpuscale_tui.engine import view
 from gpuscale_tui.engine.context import Context
@@ -65,7 +66,7 @@ class Renter:
         if self.paused(provider) is not None or provider in self._busy or self._context.control.drain:
             return None
         self._busy.add(provider)
-        renting = guarded(self._context, f"renting from {provider}", self._rent(rent, request_id))
+        renting = guarded(self._context, f"renting from {provider}", partial(self._rent, rent, request_id))
         return self._tasks.create_task(renting, name=f"rent from {provider}")
 
     async def _rent(self, rent: Rent, request_id: int | None) -> None:

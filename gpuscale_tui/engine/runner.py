@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from gpuscale_tui.engine.attempt import AttemptRun, StopReason, note_failure, stop_reason
 from gpuscale_tui.engine.context import Context
@@ -77,7 +78,7 @@ class Runner:
         run = AttemptRun(self._context, self._links, attempt, self._ended)
         if self._context.control.at_once:
             run.ask_to_stop(ENGINE_STOPPED)
-        carrying = guarded(self._context, attempt.remote_name, self._carry(key, attempt, run, placed))
+        carrying = guarded(self._context, attempt.remote_name, partial(self._carry, key, attempt, run, placed))
         self._running[key] = Running(self._tasks.create_task(carrying, name=attempt.remote_name), run)
 
     def _ended(self, attempt: Attempt, following: tuple[Assignment, ...]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Protocol
 
 from gpuscale_tui.engine.context import Context
@@ -48,16 +48,19 @@ async def serve(context: Context, service: Service, *, quiet_sec: float = 0.0, r
             await asyncio.sleep(min(2.0 ** min(failures, 10), LONGEST_PAUSE_SEC))  # a power that large would not fit
             continue
         failures = 0
-        rest = min(REST_FOR_WORK * (loop.time() - begun), LONGEST_REST_SEC) if rests else 0.0
-        if quiet_sec or rest:
-            await asyncio.sleep(max(quiet_sec, rest))
-        await context.bells.wait(service.name, delay)
+        rest = max(quiet_sec, min(REST_FOR_WORK * (loop.time() - begun), LONGEST_REST_SEC) if rests else 0.0)
+        if rest:
+            await asyncio.sleep(rest)
+        await context.bells.wait(service.name, max(0.0, delay - rest))
 
 
-async def guarded(context: Context, name: str, work: Coroutine[None, None, None]) -> None:
-    """Run a task of a service; its failure is told and harms nothing else. Only StaleEngine is passed on."""
+async def guarded(context: Context, name: str, work: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Run a task of a service; its failure is told and harms nothing else. Only StaleEngine is passed on.
+
+    `work` is called here, not by the caller: a task that is cancelled before its first step leaves nothing behind.
+    """
     try:
-        await work
+        await work()
     except StaleEngine:
         raise
     except Exception as error:  # noqa: BLE001 - the next look of the service takes it up again

@@ -54,7 +54,7 @@ class Tidier:
 
     async def last_look(self) -> None:
         """Tidy up once more before the engine ends, for a moment at most."""
-        await guarded(self._context, self.name, self._look_briefly())
+        await guarded(self._context, self.name, self._look_briefly)
 
     async def _look_briefly(self) -> None:
         with contextlib.suppress(TimeoutError):

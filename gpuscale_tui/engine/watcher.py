@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 from gpuscale_tui.engine import patience
 from gpuscale_tui.engine.context import Context
@@ -86,7 +87,7 @@ class Watcher:
         if worker.id not in self._knocking:
             self._knocking.add(worker.id)
             name = f"knocking at {worker_label(worker.id)}"
-            self._tasks.create_task(guarded(self._context, name, self._knock(worker)), name=name)
+            self._tasks.create_task(guarded(self._context, name, partial(self._knock, worker)), name=name)
 
     def _silence(self, worker: Worker) -> float:
         return self._clock() - self._heard.get(worker.id, self._began)

@@ -9,6 +9,7 @@ import json
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 from gpuscale_tui.model.budget import Budget, Reserve, Scope, begins, still_due
 from gpuscale_tui.model.money import Terms, format_usd
@@ -82,9 +83,20 @@ def paid(connection: sqlite3.Connection) -> list[Paid]:
         f" FROM workers w LEFT JOIN jobs j ON j.id = w.job_id WHERE w.{LIVE} ORDER BY w.id"
     )
     return [
-        Paid(**{**dict(row), "state": WorkerState(row["state"]), "terms": Terms(**json.loads(row["terms"]))})
+        Paid(
+            worker_id=row["worker_id"], state=WorkerState(row["state"]), terms=_terms(row["terms"]),
+            held_from=row["held_from"], cost=row["cost"], release_asked=row["release_asked"],
+            release_next_at=row["release_next_at"], job_id=row["job_id"], project=row["project"], user=row["user"],
+            job_cost=row["job_cost"],
+        )
         for row in found
-    ]
+    ]  # fmt: skip
+
+
+@lru_cache(maxsize=4096)
+def _terms(text: str) -> Terms:
+    """Terms as `workers.terms` keeps them. Remembered: the same few hundred are read every few seconds."""
+    return Terms(**json.loads(text))
 
 
 def refusal(connection: sqlite3.Connection, budget: Budget, terms: Terms, *, now: int) -> str | None:

@@ -41,10 +41,10 @@ class Pty:
         self.output += part
         return part
 
-    def wait_for(self, words: bytes) -> None:
-        """Until it has written some words."""
+    def wait_for(self, words: bytes, *, after: int = 0) -> None:
+        """Until it has written some words, after so many bytes."""
         deadline = time.monotonic() + PATIENCE_SEC
-        while words not in self.output:
+        while words not in self.output[after:]:
             assert time.monotonic() < deadline, self.output[-2000:]
             self.read(0.2)
 
@@ -58,18 +58,24 @@ class Pty:
         """Type."""
         os.write(self._end, keys)
 
-    def ended(self, *, reading: bool = True) -> int:
-        """Its exit code, once it has ended."""
-        deadline = time.monotonic() + PATIENCE_SEC
-        while self.code is None:
-            assert time.monotonic() < deadline, "it has not ended"
+    def over(self) -> bool:
+        """Whether it has ended; then `code` is its exit code."""
+        if self.code is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 self.code = os.waitstatus_to_exitcode(status)
-            elif reading:
+        return self.code is not None
+
+    def ended(self, *, reading: bool = True) -> int:
+        """Its exit code, once it has ended."""
+        deadline = time.monotonic() + PATIENCE_SEC
+        while not self.over():
+            assert time.monotonic() < deadline, "it has not ended"
+            if reading:
                 self.read(0.05)
             else:
                 time.sleep(0.05)
+        assert self.code is not None
         return self.code
 
     def hang_up(self) -> None:

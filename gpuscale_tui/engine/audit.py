@@ -224,6 +224,8 @@ class Reaper:
         self._look_sec = look_sec
         self._retries = retries
         self._bills: dict[str, int] = {}
+        self._missing: dict[tuple[str, str], int] = {}
+        """Since when the lists lack an order: one that is as old as the provider's lag may be from before it showed."""
 
     async def reap(self, targets: Sequence[Found], *, timeout_sec: float) -> list[Found]:
         """Give these back; returns those that were not confirmed gone in time. Foreign ones are refused."""
@@ -268,12 +270,19 @@ class Reaper:
             rental = rentals.get(key[1])
             if rental is not None and rental.billed is not None:
                 self._bills[key[1]] = rental.billed
-            absent[key] = 0 if rental is not None else absent[key] + 1
+            if rental is not None:
+                self._missing.pop(key, None)
+            absent[key] = 0 if rental is not None or self._may_be_old(key) else absent[key] + 1
             if (rental is not None and rental.ended) or absent[key] >= LISTINGS_WITHOUT:
                 billed = self._bills.get(key[1])
                 bill = None if billed is None else ending.Bill(billed, rental is not None and rental.ended)
                 self._write(_end, waiting.pop(key), bill, self._retries, self._now())
                 self._say(f"{name} confirms: order {key[1]} is gone")
+
+    def _may_be_old(self, key: tuple[str, str]) -> bool:
+        """Whether a list without this order could be from before the order showed."""
+        since, now = self._missing.setdefault(key, self._now()), self._now()
+        return now - since < self._providers[key[0]].facts.listing_lag_ms
 
     def _write(self, command: Callable[..., None], *arguments: object) -> None:
         """Write down what is done. Where that fails, the money comes first: it is said, and giving back goes on."""

@@ -12,6 +12,7 @@ import pytest
 
 from gpuscale_tui.engine import attempt as attempt_module
 from gpuscale_tui.engine.attempt import AttemptRun
+from gpuscale_tui.engine.audit import Found, Reaper
 from gpuscale_tui.engine.context import Bells, Context, Control
 from gpuscale_tui.engine.engine import SERVICES
 from gpuscale_tui.engine.links import Links
@@ -39,6 +40,7 @@ from gpuscale_tui.remote.attempts import Exit
 from gpuscale_tui.remote.errors import AuthRefused, HostKeyChanged, RemoteError, Unreachable
 from gpuscale_tui.store import books, jobs, workers
 from gpuscale_tui.store.aio import AsyncDatabase, AsyncLogs
+from gpuscale_tui.store.home import Home
 from tests.store.support import DOLLAR, HOUR, Bench, offer
 
 LAG_MS = 60_000
@@ -346,3 +348,24 @@ async def test_an_attempt_ends_only_once_its_command_is_certainly_stopped(
     assert ended.cause == Cause.HOST_FAULT
     assert site.stops == []
     assert AttemptState.ENDED not in site.states
+
+
+async def test_reaping_believes_no_list_that_may_be_older_than_the_order(rig: Rig, tmp_path: Path) -> None:
+    """Without an engine the same rule holds: a list as old as the provider's lag says nothing of a young order."""
+    home = Home(tmp_path / "home")
+    home.ensure()
+    bench = Bench(home.database)
+    worker = bench.boot()
+    target = Found(
+        provider="clore", kind="known", order_id=worker.order_id or "", server_id=worker.server_id, worker_id=worker.id,
+        rate=worker.rate, cost=None, created_at=bench.now,
+    )  # fmt: skip
+    reaper = Reaper(
+        home, {"clore": rig.provider}, now=lambda: bench.now, say=lambda _: None, look_sec=0.001, retries=1  # type: ignore[dict-item]
+    )  # fmt: skip
+    assert await reaper.reap([target], timeout_sec=0.2) == [target]
+    assert bench.worker(worker.id).state == WorkerState.RELEASING
+    bench.now += LAG_MS
+    assert await reaper.reap([target], timeout_sec=60) == []
+    assert bench.worker(worker.id).state == WorkerState.RELEASED
+    bench.db.close()

@@ -21,6 +21,8 @@ LOOK_SEC = 30.0
 RETRY_SEC = 2.0
 ASKED_AT_ONCE = 10
 """Machines asked in one look what they still have: after a restart there is more urgent work to do on all of them."""
+SETTLE_SEC = 10.0
+"""For so long after a start nobody is asked: what runs is taken up first, and each question is a process there."""
 LAST_LOOK_SEC = 1.5
 REMOTE_NAME = re.compile(r"j([0-9]{1,18})-([0-9]{1,9})")
 
@@ -35,6 +37,8 @@ class Tidier:
         self._links = links
         self._left: dict[int, list[str]] = {}
         self._asked: set[int] = set()
+        self._clock = asyncio.get_running_loop().time
+        self._from = self._clock() + SETTLE_SEC
 
     def left(self, attempt: Attempt) -> None:
         """An attempt has ended in the store: its directory is not needed any more."""
@@ -46,14 +50,16 @@ class Tidier:
         linked = self._links.open_workers()
         self._asked &= linked  # a machine that comes back is asked what it still has
         self._left = {worker_id: names for worker_id, names in self._left.items() if worker_id in linked}
-        unasked = sorted(linked - self._asked)
+        settled = self._clock() >= self._from
+        unasked = sorted(linked - self._asked) if settled else []
         async with asyncio.TaskGroup() as group:
             for worker_id in {*self._left, *unasked[:ASKED_AT_ONCE]}:
                 group.create_task(self._tidy(worker_id), name=f"tidy {worker_id}")
-        return RETRY_SEC if self._left or unasked[ASKED_AT_ONCE:] else LOOK_SEC
+        return RETRY_SEC if self._left or unasked[ASKED_AT_ONCE:] or not settled else LOOK_SEC
 
     async def last_look(self) -> None:
         """Tidy up once more before the engine ends, for a moment at most."""
+        self._from = self._clock()
         await guarded(self._context, self.name, self._look_briefly)
 
     async def _look_briefly(self) -> None:
@@ -67,7 +73,7 @@ class Tidier:
             return
         base, names = self._context.base, self._left.pop(worker_id, [])
         try:
-            if worker_id not in self._asked:
+            if worker_id not in self._asked and self._clock() >= self._from:
                 names += await self._from_before(site, base)
                 self._asked.add(worker_id)
             await site.remove_many([AttemptRef(base, name) for name in names])

@@ -268,8 +268,10 @@ class Reaper:
             return
         for key in [key for key in waiting if key[0] == name]:
             rental = rentals.get(key[1])
-            if rental is not None and rental.billed is not None:
-                self._bills[key[1]] = rental.billed
+            if rental is not None:
+                self._missing.pop(key, None)  # it is there (again): what was said before was an old list
+                if rental.billed is not None:
+                    self._bills[key[1]] = rental.billed
             if rental is not None:
                 self._missing.pop(key, None)
             absent[key] = 0 if rental is not None or self._may_be_old(key) else absent[key] + 1

@@ -20,7 +20,7 @@ from gpuscale_tui.store.market import OfferRow
 from tests.engine.conftest import Clock, Rig, hosts_rig, marketplace_rig, until
 from tests.engine.test_marketplace import QUICK, assert_clean
 
-WAIT_SEC = 300.0
+WAIT_SEC = 200.0
 
 
 def with_machines(rig: Rig, **values: Any) -> None:

@@ -92,7 +92,15 @@ LIMITED = frozenset(
         *("jobs.state", "jobs.group_key", "jobs.argv", "jobs.image", "jobs.gpu_type", "jobs.env", "jobs.secret_names"),
         *("jobs.params", "jobs.project", "jobs.provider", "jobs.market", "jobs.cause", "attempts.state"),
         *("attempts.cause", "workers.state", "workers.token", "workers.market", "workers.terms", "workers.group_key"),
-        *("workers.purpose", "workers.outcome", "workers.known_orders", "workers.cause"),
+        *(
+            "outcomes.kind",
+            "outcomes.examined",
+            "outcomes.market",
+            "workers.purpose",
+            "workers.outcome",
+            "workers.known_orders",
+            "workers.cause",
+        ),
     )
 )
 """Columns whose values are ours alone (words of a list, JSON, keys), or are checked when they are read."""

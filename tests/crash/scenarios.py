@@ -210,6 +210,16 @@ def saved(universe: Stage) -> bool:
     return bool(universe.checker.rows("SELECT 1 FROM snapshots LIMIT 1"))
 
 
+def goes_on(universe: Stage) -> bool:
+    """Whether a job runs that went on from a snapshot."""
+    return bool(universe.checker.rows("SELECT 1 FROM attempts WHERE state = 'running' AND resumed_from IS NOT NULL"))
+
+
+def die(universe: Stage) -> None:
+    """The engine ends where it stands."""
+    universe.loop.kill()
+
+
 def spend_freely(universe: Stage) -> None:
     """The budget is lifted; that counts from the next start."""
     universe.settings = replace(universe.settings, budget=BudgetConfig())
@@ -290,6 +300,7 @@ ALL = (
         budget=BudgetConfig(daily=50.0, monthly=90.0, per_job=5.0, projects={"poor": 0.03}),
     ),
     made("resumes", (1, submit(TRAIN, SHORT)), broken_at=[Breaking("AttemptRun", "log", "after")]),
+    made("resumes twice", (1, submit(TRAIN)), (2, when(saved, evict)), (3, when(goes_on, die))),
     made("recalls", (1, submit(TRAIN)), broken_at=[Breaking("AttemptRun._finish", "commit", "after")]),
     made(
         "stops and breaks", (1, submit(TRAIN)), (110, stop(at_once=True)),

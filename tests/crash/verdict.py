@@ -70,9 +70,9 @@ def _jobs(world: World, db: Database, rows: Sequence[JobRow]) -> Iterator[str]:
 
 
 def _taken(world: World, db: Database, job_id: int, attempts: Iterable[int]) -> set[int]:
-    """The attempts whose machine was taken away."""
+    """The attempts whose machine was taken away under them."""
     found = [db.read(jobs.get_attempt, job_id, number) for number in attempts]
-    ran_on = {each.number: db.read(workers.get, each.worker_id) for each in found if each is not None}
+    ran_on = {each.number: db.read(workers.get, each.worker_id) for each in found if each and each.cause == "preempted"}
     return {number for number, worker in ran_on.items() if worker and worker.order_id in world.evicted}
 
 

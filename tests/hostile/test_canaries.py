@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -136,6 +137,25 @@ def processes() -> Iterator[tuple[int, bytes, bytes]]:
                 yield int(entry.name), (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
 
 
+@contextlib.contextmanager
+def watching() -> Iterator[set[tuple[int, bytes, bytes]]]:
+    """Looks at all processes again and again, from a thread of its own."""
+    seen: set[tuple[int, bytes, bytes]] = set()
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.03):
+            seen.update(processes())
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+
+
 def files_with(canary: bytes, *places: Path) -> list[str]:
     """The files below these places that have it in their bytes."""
     found = []
@@ -149,13 +169,13 @@ def files_with(canary: bytes, *places: Path) -> list[str]:
 
 def test_secrets_canary_scan(run: Run) -> None:
     """API key, a job's secret and an address of notices, while jobs run, calls and messages fail, and afterwards."""
-    until(lambda: b"the secret is here" in run.output())
-    machine = until(lambda: checkpoint(run))
-    run.sandbox.fault(http_500=3)
-    tell(run.home)
-    seen: list[tuple[int, bytes, bytes]] = []
-    until(lambda: seen.extend(processes()) or (run.box.taken and run.box.refused))
-    shown = screen(run)
+    with watching() as seen:
+        until(lambda: b"the secret is here" in run.output())
+        machine = until(lambda: checkpoint(run))
+        run.sandbox.fault(http_500=3)
+        tell(run.home)
+        shown = screen(run)
+        until(lambda: run.box.taken and run.box.refused)
     run.gate.touch()
     assert run.process.wait(PATIENCE_SEC) == 0, run.said.read_bytes()[-3000:]
     check_processes(run, seen)
@@ -201,7 +221,7 @@ def screen(run: Run) -> bytes:
         return shown.output
 
 
-def check_processes(run: Run, seen: list[tuple[int, bytes, bytes]]) -> None:
+def check_processes(run: Run, seen: set[tuple[int, bytes, bytes]]) -> None:
     """No argument holds a secret, and no environment but the job's own."""
     job = {number for number, _, environ in seen if b"GPUSCALE_JOB_ID=j1\0" in environ}
     assert job, "the job was never seen"

@@ -43,6 +43,7 @@ class Reconciler:
         self._renter = renter
         self._orphans = Orphans(context)
         self._errors: dict[str, str] = {}
+        self._looked: dict[str, int] = {}
         self._began = context.now()
         self._missing: dict[int, int] = {}
         """When the first listing that lacks a worker's order was asked for (UTC ms), until one has it again."""
@@ -52,9 +53,19 @@ class Reconciler:
         context = self._context
         live = await context.db.read(workers.live)
         for name, provider in context.providers.items():
-            await self._look(name, provider, [worker for worker in live if worker.provider == name])
+            ours = [worker for worker in live if worker.provider == name]
+            if ours or not provider.facts.boots or self._due(name):
+                await self._look(name, provider, ours)
         await self._complain_of_strangers(live)
         return self._next_look(live)
+
+    def _due(self, name: str) -> bool:
+        """A marketplace where nothing of ours is need not hear of it whenever a host of our own is in haste."""
+        now = self._context.now()
+        if 0 <= now - self._looked.get(name, 0) < SOON_SEC * 1000:
+            return False
+        self._looked[name] = now
+        return True
 
     def _next_look(self, live: Sequence[Worker]) -> float:
         poll = self._context.settings.scaler.poll_interval_sec
@@ -121,7 +132,7 @@ class Reconciler:
         context.bells.ring("booter", "releaser", "planner")
 
     async def _order_absent(self, worker: Worker, provider: Provider, asked_at: int) -> None:
-        """Count a listing that must show the order if there is one; enough of them settle it, one may still be wrong."""
+        """Count a listing that must show the order if there is one; enough of them settle it, one may be wrong."""
         context = self._context
         over = worker.call_ended_at
         if over is None:

@@ -15,6 +15,7 @@ OLDEST, NEWEST = 8, 30
 """Majors that may be meant; another number after `cuda` is something else."""
 
 
+@lru_cache(maxsize=1024)
 def parse_cuda(text: str | None) -> Cuda | None:
     """(12, 4) for `"12.4"` and `"12.4.1"`, (12, 0) for `"12"`; None for what is no version."""
     match = _VERSION.fullmatch(text) if text else None

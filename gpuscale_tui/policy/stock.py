@@ -25,6 +25,8 @@ from gpuscale_tui.policy.matching import (
 )
 from gpuscale_tui.policy.world import Limits, MarketView, World
 
+_Verdict = tuple[Cuda | None, str]
+"""The CUDA of an offer's driver, and what speaks against its host."""
 _by_price = attrgetter("terms.rate", "provider", "server_id")
 
 
@@ -63,13 +65,16 @@ class _Kind:
 class Stock:
     """One list of offers, by kind: there are few kinds, and within a kind only the price decides."""
 
-    def __init__(self, offers: Iterable[Offer], limits: Limits) -> None:
+    def __init__(self, offers: Iterable[Offer], limits: Limits, known: dict[int, _Verdict] | None = None) -> None:
+        """`known` keeps what was found of each offer, by its identity, for other lists that have it too."""
         self._limits = limits
+        known = {} if known is None else known
         kinds: dict[tuple[str | None, int, str, Market, Cuda | None, str], list[Offer]] = {}
         for offer in offers:
-            verdict = host_verdict(offer, limits)
-            cuda = offer_cuda(offer, limits)
-            key = (offer.gpu_type, offer.gpu_count, offer.provider, offer.market, cuda, verdict)
+            found = known.get(id(offer))
+            if found is None:
+                found = known[id(offer)] = (offer_cuda(offer, limits), host_verdict(offer, limits))
+            key = (offer.gpu_type, offer.gpu_count, offer.provider, offer.market, *found)
             kinds.setdefault(key, []).append(offer)
         self._kinds: list[_Kind] = []
         for key, members in kinds.items():
@@ -122,6 +127,7 @@ class Markets:
     def __init__(self, world: World) -> None:
         self._world = world
         self._stocks: dict[int, Stock] = {}
+        self._known: dict[int, _Verdict] = {}
         self._judged: dict[tuple[int, Ask], Judged] = {}
 
     def view(self, key: str) -> MarketView | None:
@@ -142,7 +148,7 @@ class Markets:
         judged = self._judged.get((same, ask))
         if judged is None:
             if same not in self._stocks:
-                self._stocks[same] = Stock(view.offers, self._world.limits)
+                self._stocks[same] = Stock(view.offers, self._world.limits, self._known)
             judged = self._judged[same, ask] = self._stocks[same].judge(ask)
         return judged
 

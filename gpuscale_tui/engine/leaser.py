@@ -37,6 +37,8 @@ class Leaser:
         self._tasks = tasks
         self._due: dict[int, float] = {}
         self._busy: set[int] = set()
+        self._told: dict[int, tuple[int | None, int | None]] = {}
+        """Which attempt was on each machine when its lapse was told: a machine may say so as often as it likes."""
         self._turn = asyncio.Semaphore(AT_ONCE)
         self._clock = asyncio.get_running_loop().time
 
@@ -61,6 +63,7 @@ class Leaser:
         """Machines that are not there any more need no lease."""
         for worker_id in [known for known in self._due if known not in worker_ids]:
             del self._due[worker_id]
+            self._told.pop(worker_id, None)
 
     async def begin(self, worker: Worker, site: Site) -> None:
         """Renew a lease now; a machine gets it before its first job. Raises RemoteError."""
@@ -97,6 +100,10 @@ class Leaser:
         return Ending.HOOK if _is_here(worker.endpoint.host) else Ending.MACHINE
 
     async def _tell(self, worker: Worker) -> None:
+        was_on_it = (worker.job_id, worker.attempt)
+        if self._told.get(worker.id) == was_on_it:
+            return
+        self._told[worker.id] = was_on_it
         length = format_duration(self._seconds()) if self._seconds() else "its lease"
         text = (
             f"{worker_label(worker.id)} had heard nothing of the engine for {length} (lease_hours): it has saved and"

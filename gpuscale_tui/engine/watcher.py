@@ -113,7 +113,10 @@ class Watcher:
             if worker.silent_since is None:
                 await context.db.write(liveness.fell_silent, worker.id, worker.contact_at or context.now())
                 context.bells.ring("planner")
-            await context.db.note(workers.explain, [(worker.id, f"no contact, tried again: {error}")])
+            bound = await patience.for_silence(context, worker)
+            until = f"it goes back after {bound.seconds:.0f} s ({bound.why})"
+            said = f"no contact for {self._silence(worker):.0f} s, tried again; {until}: {error}"
+            await context.db.note(workers.explain, [(worker.id, said)])
             await self._warn_once(worker, error)
         finally:
             self._knocking.discard(worker.id)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from gpuscale_tui.engine.leaser import Leaser
+from gpuscale_tui.model.machines import Endpoint
 from gpuscale_tui.model.notices import NoticeKind
+from gpuscale_tui.model.settings import Settings
+from gpuscale_tui.remote.lease import Ending, Lease
 from tests.engine.conftest import WAIT, Rig, until
 
 LEASE_HOURS = 0.0006
@@ -84,3 +91,39 @@ def test_a_rented_machine_ends_itself_and_is_billed_no_longer(market: Rig) -> No
         before["spend_micro"], before["minutes"], "ended",
     )  # fmt: skip
     assert market.attempts(job_id)[0].cause in {None, "host_fault"}
+
+
+@pytest.mark.parametrize(
+    ("boots", "host", "ending"),
+    [
+        (False, "192.0.2.7", Ending.NOTHING),
+        (False, "127.0.0.1", Ending.NOTHING),
+        (None, "192.0.2.7", Ending.NOTHING),
+        (True, "n1.de.clorecloud.net", Ending.MACHINE),
+        (True, "192.0.2.7", Ending.MACHINE),
+        (True, "127.0.0.1", Ending.HOOK),
+        (True, "127.8.9.10", Ending.HOOK),
+        (True, "localhost", Ending.HOOK),
+        (True, "LocalHost.", Ending.HOOK),
+        (True, "::1", Ending.HOOK),
+        (True, "::ffff:127.0.0.1", Ending.HOOK),
+        (True, "0.0.0.0", Ending.HOOK),
+    ],
+)
+async def test_only_what_is_rented_and_elsewhere_is_shut_down(boots: bool | None, host: str, ending: Ending) -> None:
+    """A host of our own never; a provider that is not known any more neither; nothing that may be this computer."""
+    sent: list[Lease] = []
+
+    async def renew_lease(_base: str, terms: Lease) -> bool:
+        sent.append(terms)
+        return False
+
+    provider = SimpleNamespace(facts=SimpleNamespace(boots=boots))
+    context = SimpleNamespace(
+        base="b", settings=Settings(), providers={} if boots is None else {"p": provider}
+    )  # fmt: skip
+    worker = SimpleNamespace(id=1, provider="p", endpoint=Endpoint(host, 22, "root"))
+    async with asyncio.TaskGroup() as tasks:
+        leaser = Leaser(cast("Any", context), cast("Any", None), tasks)
+        await leaser.begin(cast("Any", worker), cast("Any", SimpleNamespace(renew_lease=renew_lease)))
+    assert sent == [Lease(12 * 3600, ending, 30)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,15 +16,19 @@ from typing import Any
 
 import pytest
 
-from gpuscale_tui.engine import notifier
+from gpuscale_tui.engine import messenger, notifier
+from gpuscale_tui.engine.ending import AttemptEnd, Bill, attempt_over, machine_gone
 from gpuscale_tui.engine.engine import Engine, utc_ms
 from gpuscale_tui.engine.notifier import compose
 from gpuscale_tui.engine.redaction import MARK, Redactor, parts_of
 from gpuscale_tui.model.notices import NoticeKind
 from gpuscale_tui.model.settings import NotifyConfig, Settings
-from gpuscale_tui.store import engines, notices
+from gpuscale_tui.model.states import Cause
+from gpuscale_tui.store import engines, notices, workers
+from gpuscale_tui.store.home import Home
 from gpuscale_tui.store.notices import Notice
 from tests.engine.conftest import Rig, make_rig, until
+from tests.store.support import Bench
 
 EVERY = tuple(kind.value for kind in NoticeKind)
 PASSWORD = "CANARY-password-of-the-address"
@@ -312,3 +318,32 @@ def test_a_message_calls_nobody_leads_nowhere_and_ends() -> None:
     assert len(body[2]) == notifier.LONGEST_LINE
     assert body[-1] == "and 32 more"
     assert len(body) == 12
+
+
+def test_the_end_of_a_job_and_the_loss_of_a_machine_are_told(tmp_path: Path) -> None:
+    """Written in the transaction that ends them. What is put back, and what was given back, is no news."""
+    home = Home(tmp_path)
+    home.ensure()
+    bench = Bench(home.database)
+    with contextlib.closing(bench.db):
+        for cause, error in ((Cause.FINISHED, None), (Cause.USER_ERROR, "exited with 3"), (Cause.HOST_FAULT, "broke")):
+            end = AttemptEnd(cause, 0 if error is None else 3, error)
+            bench.write(attempt_over, bench.placed(), end, retries=5, **bench.by)
+        lost, back = bench.placed(), bench.placed().worker_id
+        bench.write(machine_gone, lost.worker_id, "taken", Cause.PREEMPTED, Bill(0, False), retries=5, **bench.by)
+        bench.write(workers.begin_release, back, "idle", **bench.by)
+        bench.write(machine_gone, back, "closed", None, Bill(0, True), retries=5, **bench.by)
+        said = [(row.kind, row.text) for row in bench.db.read(notices.waiting, 0, 100)]
+    assert said == [
+        ("job_done", "j1 job 1 is done"),
+        ("job_failed", "j2 job 2 failed: exited with 3"),
+        ("machine_lost", f"w{lost.worker_id} is lost: taken; j{lost.job_id} ran on it"),
+    ]
+
+
+def test_without_the_library_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`pip install 'gpuscale-tui[notify]'`."""
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    assert messenger.send({"url": "json://x", "title": "", "body": "", "private": False}) == {
+        "ok": False, "error": "the library for notices is not installed: pip install 'gpuscale-tui[notify]'",
+    }  # fmt: skip

@@ -93,12 +93,16 @@ def clock(at: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Blow:
-    """One outcome as a breaker sees it. Of failures with the same `target` (not empty) in a row one counts."""
+    """One outcome as a breaker sees it. Of failures with the same `target` (not empty) in a row one counts.
+
+    A `light` failure opens a breaker, or keeps it open anew, but does not make the pause longer.
+    """
 
     at: int
     good: bool
     why: str = ""
     target: str = ""
+    light: bool = False
 
 
 def judge(blows: Iterable[Blow], rule: Rule, now: int) -> Breaker:
@@ -111,7 +115,8 @@ def judge(blows: Iterable[Blow], rule: Rule, now: int) -> Breaker:
             streak, last, targets = 0, None, set()
             continue
         # As long as the breaker has not opened, the same target twice proves nothing of the others.
-        if streak >= rule.failures or not blow.target or blow.target not in targets:
+        opened = streak >= rule.failures
+        if (opened and not blow.light) or (not opened and (not blow.target or blow.target not in targets)):
             streak += 1
         targets.add(blow.target)
         last = blow
@@ -127,7 +132,9 @@ def host_breakers(outcomes: Iterable[Outcome], rules: Callable[[HostId], Rule], 
     blows: dict[HostId, list[Blow]] = {}
     for outcome in outcomes:
         if outcome.kind in FAULTS or outcome.kind in HOST_GOOD:
-            blow = Blow(outcome.at, outcome.kind in HOST_GOOD, outcome.detail)
+            # Somebody else was quicker: that says nothing of the host but that it is wanted.
+            light = outcome.kind == OutcomeKind.REFUSED
+            blow = Blow(outcome.at, outcome.kind in HOST_GOOD, outcome.detail, light=light)
             blows.setdefault(outcome.host, []).append(blow)
     return _not_closed({host: judge(found, rules(host), now) for host, found in blows.items()})
 

@@ -101,6 +101,11 @@ class TestWhatCounts:
         cleared = [outcome("lost", minutes_ago=80), outcome("returned", minutes_ago=1)]
         assert host_breakers(cleared, lambda _: HOST, NOW) == {}
 
+    def test_lost_races_pause_a_host_but_never_for_longer(self) -> None:
+        lost = [outcome("refused", minutes_ago=ago) for ago in (300, 200, 100, 1)]
+        found = host_breakers(lost, lambda _: HOST, NOW)[("clore", "1")]
+        assert (found.streak, found.until) == (1, NOW + 29 * MINUTE_MS)
+
     def test_an_owner_pauses_when_several_of_the_hosts_fail(self) -> None:
         same = [outcome("no_start", "1", minutes_ago=ago) for ago in (9, 8, 7)]
         assert owner_breakers(same, RULE, NOW) == {}

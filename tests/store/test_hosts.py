@@ -12,7 +12,7 @@ from gpuscale_tui.model.hosts import Ban, Card, Examination, OutcomeKind, Promis
 from gpuscale_tui.model.settings import MachinesConfig
 from gpuscale_tui.model.states import AttemptState, Cause, JobState
 from gpuscale_tui.model.workers import Worker
-from gpuscale_tui.store import hosts, jobs, snapshots, spans, why, workers
+from gpuscale_tui.store import demand, hosts, jobs, snapshots, spans, why, workers
 from tests.store.support import DOLLAR, HOUR, NEED, T0, Bench, offer
 
 MINUTE = 60_000
@@ -161,6 +161,12 @@ class TestSetUp:
         )
         assert bench.write(jobs.retry, job_id, bench.now, "ann")
         assert self.spent(bench) == 0
+
+
+def test_planning_knows_how_long_a_job_may_take(bench: Bench) -> None:
+    bench.submit(max_runtime_sec=7200)
+    bench.submit()
+    assert [waiting.max_runtime_sec for waiting in bench.read(demand.waiting)] == [7200, None]
 
 
 class TestJobsThatFailEverywhere:

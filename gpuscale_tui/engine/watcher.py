@@ -12,6 +12,7 @@ from gpuscale_tui.engine.leaser import Leaser
 from gpuscale_tui.engine.links import Links
 from gpuscale_tui.engine.service import guarded
 from gpuscale_tui.model.jobs import worker_label
+from gpuscale_tui.model.notices import NoticeKind
 from gpuscale_tui.model.states import Cause, WorkerState
 from gpuscale_tui.model.workers import Worker
 from gpuscale_tui.policy.patience import Patience
@@ -140,5 +141,7 @@ class Watcher:
         await context.db.write(
             workers.begin_release, worker.id, reason, cause=Cause.HOST_FAULT, now=context.now(), epoch=context.epoch
         )
-        await context.warn(f"{worker_label(worker.id)}: {reason}; it goes back", worker_id=worker.id)
+        text = f"{worker_label(worker.id)}: {reason}; it goes back"
+        await context.warn(text, worker_id=worker.id)
+        await context.notify(NoticeKind.MACHINE_LOST, text, worker_id=worker.id, job_id=worker.job_id)
         context.bells.ring("releaser", "runner")

@@ -210,7 +210,9 @@ def write_worker(story: WorkerStory, page: Page) -> list[Line]:
     row, worker = story.row, story.worker
     contact = f"{span(page.now - worker.contact_at)} ago" if worker.contact_at is not None else "never"
     lines: list[Line] = []
+    lives, troubled = _liveness(row, page.now), row.silent_since is not None or row.down_since is not None
     lines += page.fact("why", story.why, f"state-{row.state}")
+    lines += page.fact("liveness", lives, "warn") if troubled else []
     lines += page.facts(
         [
             ("price", f"{rate(row.rate)}, fees included"),
@@ -222,7 +224,7 @@ def write_worker(story: WorkerStory, page: Page) -> list[Line]:
             ("order", row.order_id or "not known yet"),
             ("address", address(row, page.look, page.now)[0]),
             ("last contact", contact),
-            ("liveness", _liveness(row, page.now)),
+            ("liveness", "" if troubled else lives),
             ("job", f"{job_label(row.job_id)} {row.job_name or ''}" if row.job_id is not None else "none"),
             ("asked back", plural(row.release_asked, "time") if row.release_asked else ""),
             ("image", worker.image or "any"),

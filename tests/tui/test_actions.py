@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from gpuscale_tui.tui import actions, screens
@@ -82,3 +84,31 @@ def test_the_readme_table_names_every_action() -> None:
     table = key_table()
     assert table.count("\n") == len(ACTIONS) + 1
     assert all(f"`{action.id}`" in table for action in ACTIONS)
+
+
+@pytest.mark.parametrize(
+    ("state", "why", "refused"),
+    [
+        ("failed", "its command failed", ""),
+        ("running", "its command runs on w1", "only a finished job"),
+        ("pending", "2 machines on the way", "only a finished job"),
+        ("pending", "held until 2026-01-01 00:00:00 UTC because its machine failed", ""),
+        ("pending", "setting machines up has cost $1.00: raise max_setup_usd, or `gpuscale retry` one of them", ""),
+    ],
+)
+def test_a_job_that_is_held_after_faults_may_be_retried(state: str, why: str, refused: str) -> None:
+    """As the verb does: at once."""
+    job = SimpleNamespace(id=1, state=state, why=why)
+    said = actions.by_id()["job.retry"].when(actions.Subject(job=job))  # type: ignore[arg-type]
+    assert (refused in said) if refused else said == ""
+
+
+@pytest.mark.parametrize(
+    ("verdict", "banned"), [("", False), ("paused until 14:05", False), ("banned by ann: slow", True)]
+)
+def test_a_ban_can_be_made_once_and_lifted_once(verdict: str, banned: bool) -> None:
+    """What the cursor is on says which of the two applies."""
+    subject = actions.Subject(offer=SimpleNamespace(server_id="7", verdict=verdict))  # type: ignore[arg-type]
+    assert bool(actions.by_id()["host.ban"].when(subject)) is banned
+    assert bool(actions.by_id()["host.unban"].when(subject)) is not banned
+    assert actions.by_id()["host.ban"].when(actions.Subject()) == "no offer is selected"

@@ -58,7 +58,7 @@ class Proxy:
             while data := await source.read(self.grain if own is None else max(1, min(own, self.grain))):
                 if self.frozen:
                     continue
-                while self.held:
+                while self.held:  # noqa: ASYNC110 - turned by another thread, which may set no event
                     await asyncio.sleep(0.02)
                 if own is not None:
                     own -= len(data)

@@ -115,7 +115,11 @@ class LabelType(click.ParamType[int]):
             known = read(home, self._known)
         except (GpuscaleError, sqlite3.Error):
             return []
-        return [CompletionItem(label, help=what) for label, what in known if label.startswith(incomplete.lower())]
+        from gpuscale_tui.model.plain import clean  # a shell prints it as it is
+
+        return [
+            CompletionItem(label, help=clean(what)) for label, what in known if label.startswith(incomplete.lower())
+        ]
 
 
 def _jobs(connection: sqlite3.Connection) -> list[tuple[str, str]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -13,7 +15,7 @@ from gpuscale_tui.engine.lock import EngineLock
 from gpuscale_tui.store.home import Home
 from tests.hostile.conftest import JOB, WAITING
 from tests.hostile.corpus import CLIPBOARD, CORPUS, TITLE, misfits, sequences
-from tests.pseudo import Pty
+from tests.pseudo import PATIENCE_SEC, Pty
 
 VERBS = (
     ["queue", "--all"],
@@ -61,6 +63,20 @@ def test_raw_bytes_in_what_a_verb_prints(evil_home: Home, verb: list[str]) -> No
     assert sequences(shown.output) <= ALLOWED_OF_VERBS, sequences(shown.output)
     assert misfits(shown.output) == []
     assert (SEEN in shown.output) == (verb[0] not in SHOWS_NOTHING_FOREIGN)
+
+
+@pytest.mark.parametrize("verb", ["show", "release"])
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_raw_bytes_in_what_a_shell_completes(evil_home: Home, verb: str, shell: str) -> None:
+    """Ids, with names that the shell prints beside them."""
+    words = {"COMP_WORDS": f"gpuscale {verb} ", "COMP_CWORD": "2", "_GPUSCALE_COMPLETE": f"{shell}_complete"}
+    environ = {**os.environ, **words, "GPUSCALE_HOME": str(evil_home.path)}
+    command = [sys.executable, "-m", "gpuscale_tui"]
+    done = subprocess.run(command, env=environ, capture_output=True, timeout=PATIENCE_SEC)
+    assert b"1" in done.stdout
+    assert (shell == "bash") == (SEEN not in done.stdout)
+    assert misfits(done.stdout) == []
+    assert sequences(done.stdout) == set()
 
 
 @contextlib.contextmanager

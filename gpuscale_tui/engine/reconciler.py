@@ -29,6 +29,8 @@ LISTINGS_WITHOUT_ORDER = 3
 LISTINGS_WITHOUT_MACHINE = 2
 LATE_BILL_MS = 3_600_000
 """How long after a machine's end its final bill is still looked for."""
+PRICE_NOISE = 0.01
+"""A price in coins moves with them: what is paid in dollars an hour counts anew once it has by more than this part."""
 SOON_SEC = 2.0
 AT_ONCE_SEC = 0.3
 
@@ -170,6 +172,9 @@ class Reconciler:
             await context.db.write(liveness.provider_says, worker.id, runs=rental.up, now=context.now())
         if rental.billed is not None:
             await context.db.write(spans.book, worker.id, rental.billed, context.now(), billed=True)
+        if rental.rate is not None and abs(rental.rate - worker.rate) > worker.rate * PRICE_NOISE:
+            await context.db.write(workers.reprice, worker.id, rental.rate, now=context.now(), epoch=context.epoch)
+            context.bells.ring("planner")
         if rental.waiting:
             await self._waits(worker, rental)
         elif rental.up and worker.endpoint is None and rental.endpoint is not None:

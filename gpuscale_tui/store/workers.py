@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gpuscale_tui.model.budget import Budget
 from gpuscale_tui.model.hosts import Examination, OutcomeKind
@@ -288,6 +288,15 @@ def seen(
         " OR (expires_at IS NULL AND ?2 IS NOT NULL))",
         (up_at, expires_at, worker_id),
     )
+
+
+def reprice(connection: sqlite3.Connection, worker_id: int, rate: int, *, now: int, epoch: int | None) -> None:
+    """Its provider's price is worth another amount now (micro-dollars per hour): the limits count that from here on."""
+    worker = _must(get(connection, worker_id))
+    terms = replace(worker.terms, rate=rate)
+    connection.execute("UPDATE workers SET rate = ?, terms = ? WHERE id = ?", (rate, rows.terms_json(terms), worker_id))
+    detail = f"costs {format_usd(rate, 4)}/h now, after {format_usd(worker.rate, 4)}/h"
+    events.append(connection, now, "worker", detail, epoch=epoch, worker_id=worker_id)
 
 
 def expiring(connection: sqlite3.Connection) -> list[Worker]:

@@ -55,3 +55,16 @@ def test_only_machines_in_use_that_end_are_looked_at(tmp_path: Path) -> None:
     assert (found.expires_at, found.up_at) == (T0 + 2 * HOUR, T0 + 1), "a listing that does not say takes nothing back"
     assert endless.expires_at is None
     bench.db.close()
+
+
+def test_a_price_that_moved_counts_against_the_cap_from_then_on(tmp_path: Path) -> None:
+    """A price in coins is worth another amount of dollars: the sum of what is committed must be the true one."""
+    bench = Bench(tmp_path / "db")
+    worker = bench.worker_in(WorkerState.BUSY)
+    bench.write(workers.reprice, worker.id, 2 * worker.rate, **bench.by)
+    assert bench.read(workers.committed_rate) == 2 * worker.rate
+    found = bench.read(workers.get, worker.id)
+    assert found is not None
+    assert (found.rate, found.terms) == (2 * worker.rate, replace(worker.terms, rate=2 * worker.rate))
+    assert "after $1.0000/h" in bench.value("SELECT detail FROM events ORDER BY id DESC LIMIT 1")
+    bench.db.close()

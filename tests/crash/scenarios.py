@@ -21,6 +21,7 @@ WORKDIR = Path(__file__).with_name("workdir")
 TRAIN = Work(steps=6, step_sec=20.0, every=2)
 SHORT = Work(steps=1, step_sec=15.0, every=50)
 """Leaves no checkpoint."""
+LONG = Work(steps=20, step_sec=30.0, every=5)
 LIMITS = scaler(
     max_workers=3, max_hourly_budget=1.5, idle_timeout_sec=30.0, scale_up_threshold=1, lost_contact_sec=120.0
 )
@@ -258,7 +259,7 @@ ALL = (
     made("drained", (1, submit(TRAIN, SHORT)), (150, stop(at_once=False)), (152, submit(SHORT))),
     made("lost reply", (0, faults(create_lost=1.0)), (1, submit(TRAIN)), (60, faults())),
     made("unseen", (0, faults(create_late=1.0)), (1, submit(SHORT, TRAIN)), (100, faults())),
-    made("late", (0, faults(create_late=1.0, beyond=1.0)), (1, submit(SHORT)), (30, faults()), (420, submit(SHORT))),
+    made("late", (0, fate(late_sec=330.0)), (1, submit(SHORT)), (30, fate()), (500, submit(SHORT))),
     made(
         "no order", (0, faults(create_500=1.0)), (1, submit(SHORT)), (20, release("ordering")), (60, faults()),
         (300, submit(SHORT)),
@@ -269,7 +270,8 @@ ALL = (
         (200, faults(list_twice=1.0)), (260, faults()),
     ),
     made("stays", (1, submit(SHORT)), (60, faults(release_error=1.0)), (240, faults()), (241, submit(SHORT))),
-    made("forgotten", (1, submit(TRAIN, TRAIN)), (110, fate(listed=False)), (300, fate()), (400, submit(SHORT))),
+    made("forgotten", (1, submit(LONG, LONG)), (200, fate(listed=False)), (440, fate()), (500, submit(SHORT))),
+    made("dearer", (0, fate(dearer=20_000)), (1, submit(SHORT))),
     made("hangs", (0, faults(boot_hangs=1.0)), (1, submit(SHORT)), (60, faults()), (700, submit(SHORT))),
     made("skewed", (0, fate(skew_ms=-3_600_000, dollars=-1.0)), (1, submit(SHORT)), (150, fate())),
     made(
@@ -283,7 +285,9 @@ ALL = (
     made("in the way", (1, block), (2, submit(TRAIN)), (240, unblock)),
     made("restarts", (1, submit(TRAIN, SHORT)), (110, each_machine("restart")), (300, submit(SHORT))),
     made("parted", (1, submit(TRAIN)), (110, each_machine("part", 400.0)), (600, submit(SHORT))),
-    made("returns", (1, submit(TRAIN)), (110, each_machine("part", 80.0))),
+    made(
+        "returns", (1, submit(LONG)), (200, each_machine("part", 150.0)), (450, submit(SHORT)), lost_contact_sec=400.0
+    ),
     made(
         "stands still", (1, submit(Work(steps=2, step_sec=300.0, every=9))), (100, fate(still=True)), (320, fate()),
         stalled_minutes=2.0,

@@ -42,6 +42,10 @@ class Fate:
     """By how much the clocks of machines differ."""
     still: bool = False
     """Jobs do nothing at all."""
+    late_sec: float = 0.0
+    """How long a new order stays out of the lists, against all that the marketplace promises."""
+    dearer: int = 0
+    """By how much (micro-dollars per hour) rentals are listed dearer than they were ordered."""
     listed: bool = True
     """Whether the marketplace lists our orders at all: without it, it forgets them against all that it promises."""
 
@@ -113,6 +117,8 @@ class StagePort(BazaarPort):
             return None
         if fate.ends_in_sec is not None:
             rental = replace(rental, expires_at=order.created_at + int(fate.ends_in_sec * 1000))
+        if fate.dearer and rental.rate is not None:
+            rental = replace(rental, rate=rental.rate + fate.dearer)
         return replace(rental, waiting=True, up=False, billed=0) if fate.outbid else rental
 
     async def rentals(self) -> tuple[Rental, ...]:
@@ -124,6 +130,10 @@ class StagePort(BazaarPort):
     async def rent(self, request: RentRequest) -> RentOutcome:
         """See `Provider.rent`; what appears later than promised is forgiven."""
         outcome = await super().rent(request)
+        for order in self._bazaar.orders.values():
+            if order.token == request.token and self._stage.fate.late_sec:
+                self._stage.forgivable.add(order.token)
+                order.shown_at = self._stage.now() + int(self._stage.fate.late_sec * 1000)
         if not isinstance(outcome, Accepted):
             self._stage.forgivable.add(request.token)
         return outcome

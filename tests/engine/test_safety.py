@@ -242,7 +242,7 @@ async def test_only_our_own_order_is_taken_for_ours(rig: Rig) -> None:
     assert rig.state(worker) == WorkerState.RELEASED
     assert rig.provider.released == []
     rig.provider.listing = [*rig.provider.listing, rig.rental(worker)]
-    await rig.look()
+    await rig.look(apart_ms=60_000)
     assert rig.provider.released == [f"late{worker.id}"], "it appeared after all, and only it goes back"
 
 

@@ -49,6 +49,7 @@ def limits(settings: Settings, standing: Standing | None = None, own: frozenset[
         exclude_countries=frozenset(clore.exclude_countries),
         paused=now.paused,
         countries=frozenset(clore.countries),
+        min_rating=clore.min_rating,
         min_ram_gb=clore.min_ram_gb,
         min_threads_per_gpu=clore.min_threads_per_gpu,
         min_disk_gb=clore.min_disk_gb,

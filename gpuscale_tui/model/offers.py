@@ -63,6 +63,7 @@ class Offer:
     cuda_version: str | None = None
     country: str | None = None
     reliability: float | None = None
+    rating: float | None = None
     max_hours: float | None = None
     pcie_gen: int | None = None
     pcie_width: int | None = None

@@ -128,6 +128,9 @@ class CloreConfig:
         float, Meta(ge=5, le=3600, description="Seconds for a machine to come up before it is cancelled.")
     ] = 540.0
     min_reliability: Annotated[Fraction, Meta(description="Least reliability of a host, 0 to 1.")] = 0.8
+    min_rating: Annotated[
+        float, Meta(ge=0, le=5, description="Least mean rating of a host, 0 to 5, where five renters gave one.")
+    ] = 3.0
     exclude_countries: Annotated[
         tuple[str, ...], Meta(description="Two-letter countries whose hosts are never rented.")
     ] = ()

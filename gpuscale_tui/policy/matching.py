@@ -145,6 +145,8 @@ def _unreliable(offer: Offer, limits: Limits) -> str:
     """What speaks against a marketplace's host as such."""
     if offer.reliability is not None and offer.reliability < limits.min_reliability:
         return f"reliability below {limits.min_reliability:g}"
+    if offer.rating is not None and offer.rating < limits.min_rating:
+        return f"rated below {limits.min_rating:g}"
     if offer.country is not None:
         country = offer.country.upper()
         if country in limits.exclude_countries or (limits.countries and country not in limits.countries):

@@ -109,6 +109,7 @@ class Limits:
     exclude_countries: frozenset[str] = frozenset()
     paused: Mapping[HostId, str] = field(default_factory=dict)
     countries: frozenset[str] = frozenset()
+    min_rating: float = 0.0
     min_ram_gb: float = 0.0
     min_threads_per_gpu: float = 0.0
     min_disk_gb: float = 0.0

@@ -140,6 +140,7 @@ class TestTheRest:
         [
             ("min_ram_gb", 16, "ram_gb", 16, 15.9, "less than 16 GB of RAM"),
             ("min_threads_per_gpu", 4, "cpu_threads", 8, 7, "fewer than 4 CPU threads per GPU"),
+            ("min_rating", 3, "rating", 3, 2.9, "rated below 3"),
             ("min_disk_gb", 20, "disk_gb", 20, 19.9, "less than 20 GB of disk"),
             ("min_net_down_mbps", 50, "net_down_mbps", 50, 49.9, "downloads at less than 50 Mbit/s"),
             ("min_hours", 2, "max_hours", 2, 1, "on offer for less than 2 h"),

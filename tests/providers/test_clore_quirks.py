@@ -193,6 +193,21 @@ async def test_quirk_05_numbers_may_be_texts(fake: Any, samples: Any) -> None:
     assert (rental.order_id, rental.server_id, rental.up, rental.billed) == ("7", "104512", True, 3_281)
 
 
+@pytest.mark.parametrize(
+    ("said", "rating"),
+    [
+        ({"avg": 4.64, "cnt": 44}, 4.64), ({"avg": "4.5", "cnt": "5"}, 4.5), ({"avg": 1.0, "cnt": 4}, None),
+        ({"avg": 9, "cnt": 99}, None), ({"avg": -1, "cnt": 99}, None), ({}, None), (None, None), ("4.6", None),
+    ],
+)  # fmt: skip
+async def test_a_rating_counts_where_enough_renters_gave_one(
+    fake: Any, samples: Any, said: object, rating: float | None
+) -> None:
+    fake.market(samples.server(rating=said))
+    (offer,) = (await fake.provider().offers(samples.need())).offers
+    assert offer.rating == rating
+
+
 async def test_quirk_05_missing_keys_are_normal(fake: Any, samples: Any) -> None:
     bare = samples.server(
         price__usd=None, price__spot=None, specs__net=None, specs__ram=None, reliability=None, cuda_version=None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -21,6 +21,8 @@ from gpuscale_tui.providers.clore.spot import Auction
 LARGEST_GAP = Decimal("0.30")
 """Prices in different coins may differ by this share of the highest (Clore API reference, section 2.2)."""
 
+LEAST_VOTES = 5
+"""Renters who must have rated a host (Clore API reference, section 3.3)."""
 FAR_APART = "prices in different coins far apart"
 
 
@@ -193,6 +195,7 @@ def _offer(server: parse.Server, market: Market, price: Decimal, currency: str, 
         cuda_version=coerce.text(server.row.get("cuda_version"), 16),
         country=_country(net.get("cc")),
         reliability=_share(server.row.get("reliability")),
+        rating=_rating(coerce.mapping(server.row.get("rating"))),
         max_hours=coerce.small_float(server.row.get("mrl")),
         pcie_gen=parse.worst_slot(specs, "pcie_gen", "pcie_rev"),
         pcie_width=parse.worst_slot(specs, "pcie_width", "pcie_width"),
@@ -213,6 +216,12 @@ def candidates(market: parse.Market, need: Need, terms: Terms) -> list[int]:
 def _country(value: object) -> str | None:
     code = coerce.text(value, 8)
     return code.upper() if code and len(code) == 2 else None
+
+
+def _rating(said: Mapping[str, object]) -> float | None:
+    """The mean of what renters gave the host, 0 to 5; None where too few did for it to mean anything."""
+    votes, mean = coerce.integer(said.get("cnt")), coerce.small_float(said.get("avg"))
+    return mean if votes is not None and votes >= LEAST_VOTES and mean is not None and mean <= 5 else None
 
 
 def _share(value: object) -> float | None:

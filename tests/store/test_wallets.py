@@ -85,3 +85,4 @@ def test_the_line_on_the_screen_fits_whatever_the_wallet_is_called(
     assert "wallet" in texts[0]
     assert not any(unicodedata.category(letter) == "Cc" for text in texts for letter in text)
     assert ("  low" in texts) == (low is not None)
+    assert width < 80 or sum(map(len, texts)) <= width

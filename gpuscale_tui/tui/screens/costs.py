@@ -220,7 +220,7 @@ def wallet_lines(found: tuple[Wallet, ...], look: Look, width: int) -> list[Line
         lasts = "" if wallet.hours is None else f"  {wallet.hours:.1f} h at {usd(wallet.rate)}/h"
         name = clean(f"{wallet.provider} {wallet.name}", ascii_only=look.glyphs.ascii)
         low = "  low" if wallet.low_since is not None else ""
-        room = max(0, width - 24 - len(lasts) - len(low))
+        room = max(0, width - 25 - len(lasts) - len(low))
         lines.append([
             ("  wallet     ", "strong"), (f"{usd(wallet.left):>9} ", "text"), (lasts, "warn" if low else "muted"),
             (low, "bad"), (f"  {name[:room]}", "muted"),

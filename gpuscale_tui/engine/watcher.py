@@ -112,7 +112,8 @@ class Watcher:
         except RemoteError as error:
             self._knocks[worker.id] = self._knocks.get(worker.id, 0) + 1
             if worker.silent_since is None:
-                await context.db.write(liveness.fell_silent, worker.id, worker.contact_at or context.now())
+                since = context.now() - int(self._silence(worker) * 1000)  # not from before this engine looked
+                await context.db.write(liveness.fell_silent, worker.id, since)
                 context.bells.ring("planner")
             bound = await patience.for_silence(context, worker)
             until = f"it goes back after {bound.seconds:.0f} s ({bound.why})"

@@ -10,8 +10,8 @@ from gpuscale_tui.__main__ import main
 from gpuscale_tui.engine import reconciler
 from gpuscale_tui.providers.clore import provider
 
-CALL_MS = 3_000
-LAG_MS = 1_500
+CALL_MS = 5_000
+LAG_MS = 2_000
 
 
 def shorten() -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -101,11 +101,16 @@ def rig(tmp_path: Path, box: Inbox, monkeypatch: pytest.MonkeyPatch) -> Iterator
     made.db.close()
 
 
-def say(rig: Rig, *texts: str, kind: NoticeKind = NoticeKind.BUDGET, key: str = "", at: int | None = None) -> None:
+def say(rig: Rig, *texts: str, kind: NoticeKind = NoticeKind.BUDGET, at: int | None = None) -> None:
     """Raise notices, all in one moment."""
+    raise_all(rig, [(kind, text, "") for text in texts], at)
+
+
+def raise_all(rig: Rig, wanted: Sequence[tuple[NoticeKind, str, str]], at: int | None = None) -> None:
+    """The same, of any kinds and keys."""
 
     def all_of_them(connection: Any) -> None:
-        for text in texts:
+        for kind, text, key in wanted:
             notices.add(connection, at or utc_ms(), kind, text, key=key)
 
     rig.db.write(all_of_them)
@@ -123,6 +128,12 @@ def running(rig: Rig) -> Iterator[Engine]:
         yield engine
 
 
+def sent_at(rig: Rig) -> Any:
+    """When the first address last took a message."""
+    [target] = rig.db.read(notices.targets).values()
+    return target.sent_at
+
+
 def warnings(rig: Rig) -> list[str]:
     return [event.detail for event in rig.events() if event.kind == "warning"]
 
@@ -130,16 +141,13 @@ def warnings(rig: Rig) -> list[str]:
 def test_what_waits_goes_out_as_one_message_grouped_by_kind(rig: Rig, box: Inbox) -> None:
     """Seven things of three kinds are one message; what follows at once waits for its time and comes as one, too."""
     rig.settings = replace(rig.settings, notify=replace(rig.settings.notify, min_interval_sec=1.0))
+    once = (NoticeKind.BILL, "once only", "k")
     with running(rig):
-        say(rig, *(f"budget {n}" for n in range(5)))
-        say(rig, "j1 failed", kind=NoticeKind.JOB_FAILED)
-        say(rig, "once only", key="k", kind=NoticeKind.BILL)
-        say(rig, "once only", key="k", kind=NoticeKind.BILL)
-        until(lambda: box.taken)
-        first = utc_ms()
-        say(rig, "later 1")
-        say(rig, "later 2")
-        until(lambda: len(box.taken) == 2)
+        budgets = [(NoticeKind.BUDGET, f"budget {n}", "") for n in range(5)]
+        raise_all(rig, [*budgets, (NoticeKind.JOB_FAILED, "j1 failed", ""), once, once])
+        first = until(lambda: sent_at(rig))
+        say(rig, "later 1", "later 2")
+        second = until(lambda: sent_at(rig) != first and sent_at(rig))
     [one, two] = box.taken
     assert one["title"] == "gpuscale: 5 budget notices, 1 bill notice, 1 job failed"
     assert one["message"].splitlines() == [
@@ -147,10 +155,7 @@ def test_what_waits_goes_out_as_one_message_grouped_by_kind(rig: Rig, box: Inbox
         "j1 failed",
     ]  # fmt: skip
     assert two["message"].splitlines() == ["2 budget notices:", "later 1", "later 2"]
-    [target] = rig.db.read(notices.targets).values()
-    assert target.sent_at is not None
-    assert target.sent_at - first > 500, "it did not wait for its time"
-    assert target.next_at == target.sent_at + 1000
+    assert second - first >= 1000
 
 
 def test_a_failure_is_tried_again_is_visible_and_loses_nothing(rig: Rig, box: Inbox) -> None:
@@ -164,6 +169,7 @@ def test_a_failure_is_tried_again_is_visible_and_loses_nothing(rig: Rig, box: In
         assert target.error is not None
         assert "500" in target.error
         say(rig, "second")
+        until(lambda: "second" in box.refused[-1]["message"])
         box.status = 200
         until(lambda: box.taken)
         until(lambda: any("again" in text for text in warnings(rig)))
@@ -178,11 +184,8 @@ def test_a_failure_is_tried_again_is_visible_and_loses_nothing(rig: Rig, box: In
     assert PASSWORD not in str(said)
 
 
-def test_a_server_that_hangs_delays_nobody(
-    rig: Rig, box: Inbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """While one address hangs, another is told, and the engine's heart beats; then the try is given up."""
-    monkeypatch.setattr(notifier, "SEND_SEC", 3.0)
+def test_a_server_that_hangs_delays_nobody(rig: Rig, box: Inbox) -> None:
+    """While one address hangs, another is told, and the engine's heart beats."""
     box.silent.set()
     with inbox() as other:
         urls = (box.url("?rto=60"), other.url())
@@ -193,9 +196,15 @@ def test_a_server_that_hangs_delays_nobody(
             before = rig.db.read(engines.engine).heartbeat_at  # type: ignore[union-attr]
             until(lambda: rig.db.read(engines.engine).heartbeat_at > before + 1000)  # type: ignore[union-attr]
             until(lambda: other.taken)
-            [failed] = until(lambda: rig.db.read(notices.failing))
-    assert failed.error == "no answer within 3 s"
-    assert failed.label == "notify.urls 1 (json)"
+
+
+async def test_a_server_that_hangs_is_given_up(box: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its time, whatever the library waits for; the process is gone then."""
+    monkeypatch.setattr(notifier, "SEND_SEC", 1.0)
+    box.silent.set()
+    result = await notifier.send_by_messenger(box.url("?rto=60"), notifier.Message("t", "b"), False)
+    assert result.error == "no answer within 1 s"
+    assert [pid for pid in children() if b"messenger" in command_line(pid)] == []
 
 
 def test_an_engine_that_ends_leaves_no_sender_behind(rig: Rig, box: Inbox) -> None:
@@ -265,15 +274,16 @@ def test_only_what_was_chosen_is_told(rig: Rig, box: Inbox) -> None:
     assert [message["message"] for message in box.taken] == ["budget"]
 
 
-def test_the_last_notice_goes_out_before_an_orderly_end(rig: Rig, box: Inbox) -> None:
+def test_the_last_notice_goes_out_before_an_orderly_end(rig: Rig, box: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """`--exit-when-idle`: what the end itself raises is sent, without waiting for its turn."""
+    monkeypatch.setattr(notifier, "LAST_LOOK_SEC", 60.0)
     rig.settings = replace(rig.settings, notify=replace(rig.settings.notify, min_interval_sec=3600.0))
     with running(rig) as engine:
         say(rig, "first")
         until(lambda: box.taken)
         say(rig, "last")
         engine.stop(at_once=False)
-        assert engine.wait(40)
+        assert engine.wait(100)
     assert [message["message"] for message in box.taken] == ["first", "last"]
 
 

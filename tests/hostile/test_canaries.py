@@ -144,7 +144,7 @@ def watching() -> Iterator[set[tuple[int, bytes, bytes]]]:
     over = threading.Event()
 
     def look() -> None:
-        while not over.wait(0.03):
+        while not over.wait(0.05):
             seen.update(processes())
 
     thread = threading.Thread(target=look)

@@ -22,6 +22,7 @@ from gpuscale_tui.model.hosts import (
     Promise,
 )
 from gpuscale_tui.model.offers import Offer
+from gpuscale_tui.model.states import Cause
 from gpuscale_tui.model.workers import Worker
 from gpuscale_tui.store import events
 
@@ -51,6 +52,17 @@ def note(
          _unsaved_ms(connection, worker, now) if kind in {OutcomeKind.LOST, OutcomeKind.EVICTED} else None,
          found.down_mbps, found.up_mbps, None if examined is None else json.dumps(asdict(examined)), detail[:500]),
     )  # fmt: skip
+
+
+def note_end(connection: sqlite3.Connection, worker: Worker, detail: str, cause: Cause | None, now: int) -> None:
+    """What came of a machine whose end nobody had ordered, or that was given back in good order."""
+    if cause == Cause.PREEMPTED:
+        note(connection, worker, OutcomeKind.EVICTED, detail, now=now)
+    elif cause == Cause.HOST_FAULT:
+        kind = OutcomeKind.NO_START if worker.ready_at is None else OutcomeKind.LOST
+        note(connection, worker, kind, detail, now=now)
+    elif worker.ready_at is not None:
+        note(connection, worker, OutcomeKind.RETURNED, "", now=now)
 
 
 def _unsaved_ms(connection: sqlite3.Connection, worker: Worker, now: int) -> int:

@@ -330,19 +330,8 @@ def confirm_gone(
     if worker.state == WorkerState.BOOTING:
         spans.relabel(connection, worker_id, "rejected")
     if worker.cause != Cause.HOST_FAULT and worker.held_from is not None:  # that was noted when it was given up
-        _note_end(connection, worker, detail, cause, now)
+        hosts.note_end(connection, worker, detail, cause, now)
     return worker
-
-
-def _note_end(connection: sqlite3.Connection, worker: Worker, detail: str, cause: Cause | None, now: int) -> None:
-    """What came of a machine whose end nobody had ordered, or that was given back in good order."""
-    if cause == Cause.PREEMPTED:
-        hosts.note(connection, worker, OutcomeKind.EVICTED, detail, now=now)
-    elif cause == Cause.HOST_FAULT:
-        kind = OutcomeKind.NO_START if worker.ready_at is None else OutcomeKind.LOST
-        hosts.note(connection, worker, kind, detail, now=now)
-    elif worker.ready_at is not None:
-        hosts.note(connection, worker, OutcomeKind.RETURNED, "", now=now)
 
 
 def explain(connection: sqlite3.Connection, sentences: Iterable[tuple[int, str]]) -> None:

@@ -10,6 +10,7 @@ from gpuscale_tui.model.workers import Worker
 from gpuscale_tui.providers.base import ProviderError
 from gpuscale_tui.store import workers
 
+LOOK_SEC = 1.0
 FIRST_RETRY_SEC = 5.0
 LONGEST_RETRY_SEC = 300.0
 LEASE_MARGIN_MS = 300_000
@@ -42,7 +43,7 @@ class Releaser:
                 await self._ask(worker, worker.order_id or "")
         if leaving:
             self._context.bells.ring("reconciler")
-        return 1.0 if leaving else self._context.settings.scaler.poll_interval_sec
+        return LOOK_SEC if leaving else self._context.settings.scaler.poll_interval_sec
 
     def _may_still_work(self, worker: Worker, now: int) -> bool:
         """Whether a job may run on a machine after it was given back, and so twice at once.

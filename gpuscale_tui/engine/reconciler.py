@@ -129,7 +129,7 @@ class Reconciler:
         context = self._context
         endpoint = rental.endpoint if rental.up else None
         held_from = min(max(rental.created_at, worker.created_at), context.now())  # by our clock: theirs may differ
-        adoption = Adoption(rental.order_id, held_from, endpoint, rental.expires_at)
+        adoption = Adoption(rental.order_id, held_from, endpoint, _end(rental, held_from))
         await context.db.write(workers.adopt, worker.id, adoption, now=context.now(), epoch=context.epoch)
         context.bells.ring("booter", "releaser", "planner")
 
@@ -167,7 +167,7 @@ class Reconciler:
             await self._gone(worker, f"{worker.provider} reports it as ended", rental.billed)
             return
         up_at = context.now() if rental.up else None
-        await context.db.write(workers.seen, worker.id, up_at, rental.expires_at)
+        await context.db.write(workers.seen, worker.id, up_at, _end(rental, worker.held_from))
         if rental.up == (worker.down_since is not None):
             await context.db.write(liveness.provider_says, worker.id, runs=rental.up, now=context.now())
         if rental.billed is not None:
@@ -261,3 +261,10 @@ class Reconciler:
                     f"{worker_label(worker.id)} was rented there, but this provider is not in the settings: enable it"
                     f" so that the machine can be given back",
                 )
+
+
+def _end(rental: Rental, held_from: int | None) -> int | None:
+    """When a rental ends by itself, by our clock: the provider's may be hours away from it."""
+    if rental.expires_at is None or held_from is None:
+        return rental.expires_at
+    return rental.expires_at + held_from - rental.created_at

@@ -36,6 +36,10 @@ base_url = "{url}"
 request_interval_sec = 0.02
 create_interval_sec = 0.1
 
+[machines]
+min_free_disk_gb = 0
+min_download_mbps = 0
+
 [ui]
 banner = "SANDBOX: no money is spent."
 """

@@ -18,6 +18,7 @@ from gpuscale_tui.model.jobs import JobSpec
 from gpuscale_tui.model.settings import (
     CheckpointConfig,
     CloreConfig,
+    MachinesConfig,
     ProvidersConfig,
     ScalerConfig,
     Settings,
@@ -42,6 +43,8 @@ SCALER = ScalerConfig(
     poll_interval_sec=0.5, idle_timeout_sec=1, max_workers=3, max_hourly_budget=2.0, scale_up_threshold=1,
     shutdown_grace_sec=60,
 )  # fmt: skip
+UNHURRIED = MachinesConfig(min_free_disk_gb=0.0, min_download_mbps=0.0)
+"""A computer that is slow just now, or nearly full, is no bad machine to test on."""
 
 
 def until(probe: Callable[[], Any], seconds: float = PATIENCE_SEC) -> Any:
@@ -61,6 +64,12 @@ class Clock:
 
     def __call__(self) -> int:
         return utc_ms() + self.ahead_ms
+
+
+def morning() -> Clock:
+    """A clock at the next six o'clock UTC: hours can pass on it and it is still the same day, and the same month."""
+    day = 86_400_000
+    return Clock((6 * day // 24 - utc_ms()) % day)
 
 
 @dataclass
@@ -158,7 +167,10 @@ def marketplace_rig(tmp_path: Path, *options: str) -> Iterator[Rig]:
             enabled=True, base_url=sandbox.url, request_interval_sec=0.02, create_interval_sec=0.1,
         )  # fmt: skip
         settings = Settings(
-            scaler=SCALER, providers=ProvidersConfig(clore=clore), checkpoints=CheckpointConfig(interval_sec=1)
+            scaler=SCALER,
+            providers=ProvidersConfig(clore=clore),
+            checkpoints=CheckpointConfig(interval_sec=1),
+            machines=UNHURRIED,
         )
         rig = make_rig(tmp_path, settings, {**os.environ, "CLORE_API_KEY": sandbox.api_key}, sandbox)
         try:
@@ -187,6 +199,7 @@ def hosts_rig(tmp_path: Path, count: int = 2) -> Iterator[Rig]:
             scaler=replace(SCALER, gpu_type="none"),
             providers=ProvidersConfig(ssh=SshConfig(hosts=hosts)),
             checkpoints=CheckpointConfig(interval_sec=1),
+            machines=UNHURRIED,
         )
         rig = make_rig(tmp_path, settings, dict(os.environ), None)
         try:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from gpuscale_tui.model.settings import BudgetConfig
 from gpuscale_tui.store import budgets
 from gpuscale_tui.store.events import Event
-from tests.engine.conftest import Clock, Rig, until
+from tests.engine.conftest import Rig, morning, until
 
 STEPS = (
     'n=0; while :; do n=$((n+1)); echo $n > "$CHECKPOINT_DIR/t"; mv "$CHECKPOINT_DIR/t" "$CHECKPOINT_DIR/n";'
@@ -49,12 +49,12 @@ def test_a_lowered_limit_takes_busy_machines_back_at_once(market: Rig) -> None:
 def test_a_used_up_day_stops_everything_until_the_next(market: Rig) -> None:
     """Saved, given back, told; nothing is rented any more; at midnight UTC it goes on by itself."""
     limit(market, daily=0.2)
-    clock = Clock()
+    clock = morning()
     [job_id] = market.submit(STEPS)
     with market.engine(now=clock, max_hourly_budget=10):
         until(lambda: market.job(job_id).state == "running")
         until(lambda: saved(market, job_id))
-        clock.ahead_ms = 40 * 60_000  # by our own reckoning it has cost more than that by now
+        clock.ahead_ms += 40 * 60_000  # by our own reckoning it has cost more than that by now
         until(lambda: market.market.live_orders() == [])
         until(lambda: market.job(job_id).state == "pending")
         assert market.job(job_id).cause == "budget"
@@ -70,13 +70,13 @@ def test_a_used_up_day_stops_everything_until_the_next(market: Rig) -> None:
 def test_a_used_up_project_or_job_stops_that_only_and_waits_until_it_is_raised(market: Rig) -> None:
     """No job fails for money; each says what would let it go on; the machines and the other jobs go on."""
     limit(market, projects={"p": 0.2}, per_job=50.0)
-    clock = Clock()
+    clock = morning()
     [mine] = market.submit(STEPS, project="p")
     [other] = market.submit(STEPS, project="q")
     with market.engine(now=clock, max_hourly_budget=10, max_workers=2):
         until(lambda: [market.job(job_id).state for job_id in (mine, other)] == ["running"] * 2)
         until(lambda: saved(market, mine))
-        clock.ahead_ms = 40 * 60_000
+        clock.ahead_ms += 40 * 60_000
         until(lambda: market.job(mine).state == "pending")
         until(lambda: "budget of project p of $0.20 a month is used up" in market.job(mine).why)
         [third] = market.submit("true", project="q")

@@ -16,8 +16,8 @@ from gpuscale_tui.model.settings import Settings
 from gpuscale_tui.remote.lease import Ending, Lease
 from tests.engine.conftest import WAIT, Rig, until
 
-LEASE_HOURS = 0.0006
-"""Two seconds."""
+LEASE_HOURS = 0.0014
+"""Five seconds."""
 SAVES = (
     'if [ -f "$CHECKPOINT_DIR/step" ]; then cat "$CHECKPOINT_DIR/step"; exit 0; fi;'
     ' trap "echo 7 > $CHECKPOINT_DIR/step; echo saved; exit 0" TERM; echo begun; while :; do sleep 0.05; done'
@@ -58,7 +58,7 @@ def test_after_its_lease_a_job_has_saved_and_goes_on_where_it_was(hosts: Rig) ->
 @pytest.mark.openssh
 def test_an_engine_that_lives_renews_and_one_that_comes_back_in_time_finds_all_running(hosts: Rig) -> None:
     [job_id] = hosts.submit(f"{WAIT} echo end", retries=0)
-    with hosts.engine(lease_hours=LEASE_HOURS * 5):
+    with hosts.engine(lease_hours=LEASE_HOURS * 2):
         until(lambda: hosts.job(job_id).state == "running")
         [keeper] = until(lambda: list(sshd_home(hosts).glob(".gpuscale/*/.lease/keeper")))
         renewed = keeper.parent / "renewed"

@@ -15,7 +15,7 @@ from gpuscale_tui.engine.engine import Engine
 from gpuscale_tui.model.settings import CheckpointConfig, CloreConfig, ProvidersConfig, ScalerConfig, Settings
 from gpuscale_tui.store import workers
 from gpuscale_tui.store.events import Event
-from tests.engine.conftest import PATIENCE_SEC, Clock, Rig, make_rig
+from tests.engine.conftest import PATIENCE_SEC, UNHURRIED, Clock, Rig, make_rig
 from tests.marketplace import Sandbox
 
 FOREIGN_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDVHIyQMZbV7Mi2Cc7GvXhSxWcsXbkRFwEGQXxW8mXsm"
@@ -124,7 +124,10 @@ def new_scene(tmp_path: Path, sandbox: Sandbox, foreign: int) -> Iterator[Scene]
         enabled=True, base_url=sandbox.url, request_interval_sec=0.02, create_interval_sec=0.05, order_type="on-demand"
     )
     settings = Settings(
-        scaler=SCALER, providers=ProvidersConfig(clore=clore), checkpoints=CheckpointConfig(interval_sec=1)
+        scaler=SCALER,
+        providers=ProvidersConfig(clore=clore),
+        checkpoints=CheckpointConfig(interval_sec=1),
+        machines=UNHURRIED,
     )
     rig = make_rig(tmp_path, settings, {**os.environ, "CLORE_API_KEY": sandbox.api_key}, sandbox)
     before = {order["order"] for order in sandbox.orders()}

@@ -69,3 +69,19 @@ def test_f19_the_engines_clock_never_goes_back() -> None:
     assert after(500, 0.5) == 1_003_500 + HOUR
     assert abs([after(0, 0.01) for _ in range(100)][-1] - 1_004_500 - HOUR) <= 1, "however often it is asked"
     assert after(26 * HOUR, 1.0) == wall[0], "the wall is there again"
+
+
+def test_f19_a_rental_ends_by_the_time_that_passes_not_by_a_clock_that_is_ahead(scene: Scene) -> None:
+    """I2 I8 I10: the machine may be kept for an hour; our clock is three hours ahead: it is worked on all the same."""
+    scene.clock.ahead_ms = 3 * HOUR
+    scene.market.fault(short_rental=3600)
+    [job] = scene.submit(f"{WAIT} {LINES}")
+    with scene.engine(max_workers=1) as engine:
+        until(lambda: scene.state(job) == "running")
+        looks = len(scene.calls("my_orders"))
+        until(lambda: len(scene.calls("my_orders")) >= looks + 5)
+        scene.rig.gate.touch()
+        scene.ended(engine)
+    assert len(scene.orders()) == 1
+    assert scene.rig.job(job).attempt == 1
+    check(scene, {job: "done"})

@@ -23,7 +23,8 @@ class Pty:
         self.pid, self._end = pty.fork()
         if self.pid == 0:
             variables = {**os.environ, "TERM": "xterm-256color", "LANG": "C.UTF-8", **environ}
-            variables.pop("NO_COLOR", None)
+            for name in ("NO_COLOR", "COLUMNS", "LINES"):  # the terminal says itself how large it is
+                variables.pop(name, None)
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
             os.execvpe(sys.executable, [sys.executable, "-m", "gpuscale_tui", *arguments], variables)
         self.output = b""

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from gpuscale_tui.engine import commands
+from gpuscale_tui.engine import commands, reconciler
 from gpuscale_tui.model.jobs import JobSpec
 from gpuscale_tui.store import queries
 from gpuscale_tui.store.database import Database
 from gpuscale_tui.store.home import Home
 from tests.crash.awaits import UNREACHED, all_awaits, unseen
-from tests.crash.points import Call, all_calls, crash, plan_crashes
+from tests.crash.points import Call, Crash, all_calls, crash, plan_crashes
 
 SHARE = 20
 """Of this many ways to die at a named point one is tried here."""
@@ -51,6 +51,19 @@ def test_the_engine_dies_at_its_calls_and_nothing_is_lost(calls: Mapping[str, Se
     points = len({(each.point, each.moment) for each in everywhere})
     sample = everywhere[:points][::SHARE]
     assert [text for planned in sample for text in crash(planned)] == []
+
+
+@pytest.mark.slow
+def test_a_bug_that_only_a_crash_brings_out_is_found(
+    calls: Mapping[str, Sequence[Call]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With an engine that takes a call that nobody heard of for one without effect, an order is forgotten."""
+    monkeypatch.setattr(reconciler, "CREATE_CALL_MS", -1_000_000_000)
+    monkeypatch.setattr(reconciler, "LISTINGS_WITHOUT_ORDER", 1)
+    creates = [call for call in calls["unseen"] if call.point.kind.endswith(" create") and call.heard]
+    [first, *_] = creates
+    [wrong] = crash(Crash("unseen", first.number, "after", first.point))
+    assert "costs money and no live worker has it" in wrong
 
 
 def test_a_submission_that_is_cut_off_is_there_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -37,6 +37,9 @@ SEEDS ?= 1000
 sim: $(VENV)/.dev  ## live through SEEDS simulated worlds; SEED=17 lives through one again and prints its history
 	$(RUN)/python -m tests.sim.campaign $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
+sim-fleet: $(VENV)/.dev  ## a simulated day of 200 machines, one of which is taken away every ten minutes
+	$(RUN)/python -m tests.sim.campaign --fleet 200
+
 format: $(VENV)/.dev  ## put the code into its format
 	$(RUN)/ruff format .
 	$(RUN)/ruff check --fix .

@@ -17,7 +17,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 
-from tests.sim.life import chaos, simulate
+from tests.sim.life import big_fleet, chaos, simulate
 from tests.sim.world import Result
 
 WORLDS_A_PROCESS = 25
@@ -81,6 +81,20 @@ def show(seed: int, size: Size) -> int:
     return 1 if result.violations else 0
 
 
+def fleet(machines: int) -> int:
+    """A day of many machines, one of which is taken away every ten minutes."""
+    logging.disable(logging.CRITICAL)
+    begun = time.monotonic()
+    result = simulate(big_fleet(machines=machines))
+    counts, wall = result.counts, time.monotonic() - begun
+    print(
+        f"{machines} machines, {result.hours:.1f} simulated hours in {wall:.0f} s: {counts['order']}"
+        f" orders, {counts['evicted'] + counts['outbid']} taken away, {counts['effects']} effects;"
+        f" {result.violations or 'nothing lost, books equal to the bill'}"
+    )
+    return 1 if result.violations else 0
+
+
 def main() -> int:
     """The command line; exit code 1 when an invariant was broken."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -89,9 +103,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="one seed again, with its history")
     parser.add_argument("--hours", type=float, default=16.0, help="simulated hours with faults; those without follow")
     parser.add_argument("--slowness", type=float, default=60.0, help="by how much idle looks of the engine are rarer")
+    parser.add_argument("--fleet", type=int, metavar="MACHINES", help="instead: a day of so many machines")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 2)
     asked = parser.parse_args()
     size = Size(asked.hours, asked.slowness)
+    if asked.fleet is not None:
+        return fleet(asked.fleet)
     if asked.seed is not None:
         return show(asked.seed, size)
     begun = time.monotonic()

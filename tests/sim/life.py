@@ -102,6 +102,8 @@ class Life:
         for at, jobs in together.items():
             outside(at, lambda jobs=jobs: universe.user.submit(jobs))  # type: ignore[misc]
         outside(WEATHER_SEC, self._weather)
+        if self.plan.evict_every_sec:
+            outside(self.plan.evict_every_sec, self._evict_one)
         outside(self.over, self._heal)
 
     def _weather(self) -> None:
@@ -128,6 +130,14 @@ class Life:
         if self._hit(self.plan.user_acts * hours):
             self._soon(universe.user.act)
         universe.loop.outside(WEATHER_SEC, self._weather)
+
+    def _evict_one(self) -> None:
+        """One machine is taken away, and the next after the same time."""
+        busy = [(bazaar, order) for bazaar in self.universe.bazaars for order in bazaar.living()]
+        if busy and not self.healed:
+            bazaar, order = self.dice.choice(busy)
+            bazaar.evict(order)
+        self.universe.loop.outside(self.plan.evict_every_sec, self._evict_one)
 
     def _machine_weather(self, machine: Machine, faults: Faults, hours: float) -> None:
         if self._hit(faults.deaths * hours):
@@ -305,6 +315,22 @@ def chaos(seed: int | str, *, hours: float = 24.0, slowness: float = 30.0, heal_
         seed=seed, hours=hours, faults=drawn(dice), settings=settings, jobs=tuple(_jobs(dice, hours)),
         markets=tuple(markets), shuffle=dice.random() < 0.4, slowness=slowness, user_acts=dice.choice((0.0, 0.5, 3.0)),
         heal_hours=heal_hours,
+    )  # fmt: skip
+
+
+def big_fleet(*, machines: int = 200, hours: float = 24.0, evict_every_sec: float = 600.0) -> Plan:
+    """Many machines at work for a day, one of which is taken away every ten minutes."""
+    dice = random.Random("fleet")
+    limits = scaler(
+        max_workers=machines, max_hourly_budget=0.7 * machines, poll_interval_sec=600.0, scale_up_threshold=1
+    )
+    jobs = [
+        JobPlan(at=0, work=Work(steps=dice.randint(4, 10), step_sec=1800, every=1), gpu_type=None)
+        for _ in range(int(machines * hours / 4))
+    ]
+    return Plan(
+        seed="fleet", hours=hours, settings=settings_of(limits), jobs=tuple(jobs), heal_hours=48.0,
+        markets=(("clore", machines + machines // 4, False),), slowness=120.0, evict_every_sec=evict_every_sec,
     )  # fmt: skip
 
 

@@ -180,6 +180,7 @@ class Bazaar:
         if order.machine is not None:
             order.machine.end()
         self.universe.note(self.name, "end", order.id, how, order.bill(self.universe.now()))
+        self.universe.counts[how] += 1
         self.universe.checker.order_changed()
 
     # What happens by itself.

@@ -42,7 +42,8 @@ def test_one_empty_list_does_not_settle_an_order_in_doubt(tmp_path: Path) -> Non
     """Found by seed 6: lists of the first minute lacked the order, as they may, and the first one after it was empty
     against the truth: the order counted as never made."""
     faults = Faults(create_late=0.9, list_empty=0.3)
-    story(Universe(Plan(seed="empty lists", faults=faults, settings=settings_of(scaler()), jobs=JOBS), tmp_path))
+    plan = Plan(seed="empty lists 6", faults=faults, settings=settings_of(scaler()), jobs=JOBS)
+    story(Universe(plan, tmp_path), slowness=30.0)
 
 
 def test_a_service_that_fails_for_a_day_does_not_end_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.sim.life import slowed
 from tests.sim.machines import Work
 from tests.sim.world import JobPlan, Plan, Universe, scaler, settings_of
 
@@ -19,7 +20,8 @@ def test_ten_jobs_run_to_their_end(tmp_path: Path) -> None:
     plan = Plan(seed=1, settings=settings_of(scaler()))
     universe = Universe(plan, tmp_path)
     universe.user.submit([JobPlan(0, Work(steps=6, step_sec=300)) for _ in range(10)])
-    assert universe.live(exit_when_idle=True) == "stopped"
+    with slowed(10.0):
+        assert universe.live(exit_when_idle=True) == "stopped"
     checker = universe.checker
     for judge in (checker.jobs_kept, checker.jobs_over, checker.money_right, checker.fleet_right):
         judge()
@@ -30,7 +32,7 @@ def test_ten_jobs_run_to_their_end(tmp_path: Path) -> None:
 
 def history(seed: int, hash_seed: str) -> str:
     """The hash of one world's history, as another process sees it."""
-    command = [sys.executable, "-m", "tests.sim.campaign", "--seed", str(seed), "--hours", "3"]
+    command = [sys.executable, "-m", "tests.sim.campaign", "--seed", str(seed), "--hours", "2", "--slowness", "120"]
     environ = {**os.environ, "PYTHONHASHSEED": hash_seed}
     done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

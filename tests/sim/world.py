@@ -96,6 +96,8 @@ class Plan:
     user_acts: float = 0.0
     """Acts of users an hour beside submissions."""
     heal_hours: float = 12.0
+    evict_every_sec: float = 0.0
+    """So often one machine is taken away, beside what the faults say; 0 is never."""
 
 
 def scaler(**changed: object) -> ScalerConfig:

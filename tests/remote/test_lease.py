@@ -68,16 +68,37 @@ async def test_a_silent_engine_lets_the_job_save_and_stop(site: Site) -> None:
     assert (await run(machine, AttemptRef(BASE, "j17-2"), Launch(command="echo again")))[1] == b"again\n"
 
 
-async def test_whoever_renews_keeps_everything(dash_site: Site) -> None:
-    """The lease goes by, and again, and nothing happens: each call begins the count anew."""
-    terms = replace(SHORT, seconds=2)
+async def test_whoever_renews_keeps_everything(dash_site: Site, tmp_path: Path) -> None:
+    """The lease goes by, and again, and nothing happens: each call begins the count anew. Its seconds are the test's:
+    the watchdog's sleep ends when it is told so."""
+    tools, tick, looks = tmp_path / "slow", dash_site.home / "tick", dash_site.home / "looks"
+    tools.mkdir()
+    (tools / "sleep").write_text(
+        '#!/bin/sh\n[ "$1" = 1 ] || exec /bin/sleep "$1"\n'
+        'echo >> "$HOME/looks"; until rm "$HOME/tick" 2>/dev/null; do /bin/sleep 0.01; done\n'
+    )
+    (tools / "sleep").chmod(0o755)
+    assert dash_site.server is not None
+    dash_site.server.path = f"{tools}:{dash_site.server.path}"
+    terms = replace(SHORT, seconds=3)
+
+    async def one_second() -> None:
+        seen = looks.stat().st_size
+        tick.touch()
+        await until(lambda: looks.stat().st_size > seen or not watchdogs(dash_site), "the watchdog's next look")
+
     await begin(dash_site, terms)
+    await until(lambda: looks.exists() and looks.stat().st_size, "the watchdog's first look")
     machine = await dash_site.connect()
-    looks = dash_site.home / BASE / ".lease" / "renewed"
-    for _ in range(3):
+    for _ in range(7):
+        await one_second()
         await lease.renew(machine, BASE, terms)
-        await until(lambda: not looks.exists(), "the watchdog to see the call")
     assert (await status(machine, REF)).state is AttemptState.RUNNING
+    while watchdogs(dash_site):
+        assert looks.stat().st_size < 20
+        await one_second()
+    await until((dash_site.path(REF) / "exit").exists, "the end of the lease")
+    assert looks.stat().st_size == 1 + 7 + 3
 
 
 @pytest.mark.parametrize("site", ["busybox"], indirect=True)
@@ -85,9 +106,11 @@ async def test_one_watchdog_a_machine_however_often_it_is_asked_for(site: Site) 
     machine = await site.connect()
     await asyncio.gather(*(lease.renew(machine, BASE, replace(LONG, seconds=12)) for _ in range(8)))
     await until(lambda: len(watchdogs(site)) == 1, "one watchdog")
-    [before] = watchdogs(site)
+    keeper = site.home / BASE / ".lease" / "keeper"
+    before = keeper.read_text()
     await lease.renew(machine, BASE, LONG)
-    assert watchdogs(site) == [before]
+    await until(lambda: [str(pid) for pid in watchdogs(site)] == before.split()[1:2], "the same one alone")
+    assert keeper.read_text() == before
     await lease.renew(machine, BASE, replace(LONG, seconds=0))
     await until(lambda: not watchdogs(site), "the last to go where there is no lease")
 
@@ -128,7 +151,7 @@ async def test_an_engine_that_comes_back_while_its_job_saves_keeps_the_machine(d
     await until((dash_site.path(REF) / "exit").exists, "the job to end")
     renewed = dash_site.home / BASE / ".lease" / "renewed"
     await until(lambda: not renewed.exists(), "the watchdog to count anew")
-    assert len(watchdogs(dash_site)) == 1
+    await until(lambda: len(watchdogs(dash_site)) == 1, "the watchdog alone")
     assert not (dash_site.home / "ended").exists()
 
 

@@ -128,7 +128,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
 async def test_a_listing_that_fails_is_no_empty_listing(rig: Rig) -> None:
     worker = rig.bench.idle()
     rig.provider.listing = ProviderError("down")
-    await rig.look(10)
+    await rig.look(10, apart_ms=LAG_MS)
     assert rig.state(worker) == WorkerState.IDLE
 
 

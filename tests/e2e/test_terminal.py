@@ -11,6 +11,7 @@ import pytest
 
 from gpuscale_tui.engine.lock import running_engine
 from gpuscale_tui.store.database import Database
+from gpuscale_tui.store.engines import engine
 from gpuscale_tui.store.home import Home
 from gpuscale_tui.store.queries import job_rows
 from gpuscale_tui.store.views import JobFilter
@@ -123,8 +124,9 @@ def test_a_lost_terminal_hands_over_to_the_background(tmp_path: Path) -> None:
             pane.press("C-s")
             pane.wait_for("● running")
         home = Home(tmp_path / "home")
-        gate.touch()
         with Database(home.database) as db:
+            until(lambda: getattr(db.read(engine), "mode", "") == "autopilot")  # the one in the background
+            gate.touch()
             until(lambda: db.read(job_rows, JobFilter())[0].state == "done")
             assert db.read(job_rows, JobFilter())[0].attempt == 1
         until(lambda: not sandbox.live_orders())

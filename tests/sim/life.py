@@ -243,7 +243,7 @@ class Life:
         elif now - self.quiet_since > BOOKS_SEC:
             at = universe.now()
             universe.user.command("stop", lambda db: db.write(commands.stop, at_once=False, user="sim", now=at))
-            return
+            self.quiet_since = None  # an engine that was down just now does not hear it: then it is said once more
         universe.loop.outside(LOOK_SEC, self._look)
 
     def _unrest(self) -> str:

@@ -119,6 +119,8 @@ class Bazaar:
     orders: dict[str, Order] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     call_times: list[float] = field(default_factory=list)
+    """When it was called, without the first call to give each order back: there are as many of these as orders."""
+    asked_back: set[str] = field(default_factory=set)
     storm_until: float = -1.0
     last_empty: bool = False
     dice: random.Random = field(init=False)
@@ -252,14 +254,17 @@ class Bazaar:
 
     # Calls.
 
-    def count(self, kind: str) -> None:
+    def count(self, kind: str, order_id: str | None = None) -> None:
         self.calls[kind] += 1
-        self.call_times.append(self.universe.loop.time())
+        if order_id is None or order_id in self.asked_back:
+            self.call_times.append(self.universe.loop.time())
+        else:
+            self.asked_back.add(order_id)
 
-    async def call(self, kind: str, act: Callable[[], T], *, lost: bool = False) -> T:
+    async def call(self, kind: str, act: Callable[[], T], *, lost: bool = False, giving_back: str | None = None) -> T:
         """One request: it travels, is served (also when the caller dies meanwhile), and its reply travels back."""
         universe = self.universe
-        self.count(kind)
+        self.count(kind, giving_back)
         there = self.dice.uniform(0.05, max(0.06, universe.faults.slow_sec / 2))
         back = REPLY_SEC if lost else self.dice.uniform(0.05, max(0.06, universe.faults.slow_sec / 2))
         if universe.loop.time() < self.storm_until:
@@ -414,11 +419,13 @@ class BazaarPort:
     async def release(self, order_id: str) -> None:
         bazaar, faults = self._bazaar, self._bazaar.universe.faults
         if bazaar.hit(faults.release_error):
-            await bazaar.call("release", lambda: bazaar.universe.checker.release_asked(bazaar, order_id))
+            await bazaar.call(
+                "release", lambda: bazaar.universe.checker.release_asked(bazaar, order_id), giving_back=order_id
+            )
             raise ProviderError(bazaar.dice.choice(("HTTP 500: try again in 60 seconds", "locked")))
         lost = bazaar.hit(faults.release_lost)
         ignored = bazaar.hit(faults.release_ignored)
-        await bazaar.call("release", lambda: self._release(order_id, ignored), lost=lost)
+        await bazaar.call("release", lambda: self._release(order_id, ignored), lost=lost, giving_back=order_id)
 
     def _release(self, order_id: str, ignored: bool) -> None:
         bazaar = self._bazaar

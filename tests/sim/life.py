@@ -224,7 +224,9 @@ class Life:
             machine.out_until = 0
             if machine.own:
                 machine.dead = False
-        universe.settings = self.plan.settings
+        # The user also lifts what waits for a user's word: the bound on set-up money.
+        first = self.plan.settings
+        universe.settings = replace(first, machines=replace(first.machines, max_setup_usd=1_000.0))
         universe.detach()  # the settings as they were at first count from the next start
         universe.loop.outside(LOOK_SEC, self._look)
 

@@ -22,6 +22,7 @@ from tests.sim.world import Result
 
 WORLDS_A_PROCESS = 25
 """What a killed engine leaves behind is never given back: a process that has seen many of them is replaced."""
+TOLD_EVERY = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,8 @@ def campaign(seeds: range, size: Size, processes: int) -> Tally:
             tally.add(result)
             for violation in result.violations:
                 print(f"seed {result.seed}: {violation}", flush=True)
+            if tally.worlds % TOLD_EVERY == 0:
+                print(f"{tally.worlds} of {len(seeds)} worlds, {tally.broken} broken", file=sys.stderr, flush=True)
     return tally
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from gpuscale_tui.model.settings import ScalerConfig
-from gpuscale_tui.tui.actions import key_table
+from gpuscale_tui.tui.keymap import key_table
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_list_of_keys_is_the_table_of_actions() -> None:
-    """`python -c "from gpuscale_tui.tui.actions import key_table; print(key_table())"` makes it anew."""
+    """`python -c "from gpuscale_tui.tui.keymap import key_table; print(key_table())"` makes it anew."""
     listed = README.split("<!-- keys", 1)[1].split("-->\n", 1)[1].split("\n<!-- end of keys", 1)[0]
     assert listed.strip() == key_table().strip()
 

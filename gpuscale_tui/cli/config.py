@@ -80,11 +80,11 @@ def check(config: Path | None) -> None:
 
 def _check_screen(ui: UiConfig, config: Path | None) -> None:
     """Whether theme and keys exist, as the screen will ask. Raises ThemeError or KeymapError."""
-    from gpuscale_tui.tui import actions, theme
+    from gpuscale_tui.tui import keymap, theme
 
     directory = (config if config is not None else config_path(None, {})).parent
     theme.load(ui.theme, theme.directories(directory))
-    actions.checked_keymap(ui.keymap)
+    keymap.checked_keymap(ui.keymap)
 
 
 @verb(example="gpuscale config path")

@@ -62,7 +62,7 @@ def told(message: str, code: int) -> int:
 def exit_code(error: GpuscaleError) -> int:
     """The exit code that an error stands for."""
     from gpuscale_tui.config import ConfigError
-    from gpuscale_tui.tui.actions import KeymapError
+    from gpuscale_tui.tui.keymap import KeymapError
     from gpuscale_tui.tui.theme import ThemeError
 
     kinds: tuple[tuple[type[GpuscaleError], int], ...] = (

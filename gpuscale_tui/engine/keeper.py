@@ -35,7 +35,7 @@ class Keeper:
         context = self._context
         await self._beat()
         live = await context.db.read(workers.live)
-        for request in await context.db.read(engines.open_requests):
+        for request in await context.db.read(engines.open_requests, context.now()):
             await self._obey(request)
         if context.control.at_once:
             await self._give_everything_back(live)

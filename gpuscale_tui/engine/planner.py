@@ -53,7 +53,7 @@ class Seen:
     requests: list[Request]
 
 
-def see(connection: sqlite3.Connection) -> Seen:
+def see(connection: sqlite3.Connection, now: int) -> Seen:
     """One snapshot: a job that goes from running to pending between two reads would seem to be neither."""
     return Seen(
         waiting=demand.waiting(connection),
@@ -61,7 +61,7 @@ def see(connection: sqlite3.Connection) -> Seen:
         live=workers.live(connection),
         attempts=jobs.live_attempts(connection),
         at_stake=snapshots.work_at_stake(connection),
-        requests=engines.open_requests(connection),
+        requests=engines.open_requests(connection, now),
     )
 
 
@@ -138,7 +138,7 @@ class Planner:
 
     async def _look(self) -> Standing:
         context, now = self._context, self._context.now()
-        seen = await context.db.read(see)
+        seen = await context.db.read(see, context.now())
         standing = await self._hosts.look(now, seen.live)
         own = frozenset(name for name, provider in context.providers.items() if not provider.facts.boots)
         world = World(

@@ -7,6 +7,7 @@ import secrets
 import sqlite3
 from dataclasses import dataclass
 
+from gpuscale_tui.model.plain import clean
 from gpuscale_tui.store import events
 
 
@@ -29,7 +30,8 @@ class EngineRow:
 class Request:
     """Something a user asks of the engine.
 
-    stop, stop_now, scale_up or scale_down by `amount`, release of worker `amount`.
+    stop, stop_now, scale_up or scale_down by `amount`, release of worker `amount`, rent of the offer that `about` names
+    (JSON list of provider, server id, market), reload of the settings. It is not heard before `due_at` (UTC ms).
     """
 
     id: int
@@ -37,6 +39,8 @@ class Request:
     kind: str
     amount: int | None
     user: str
+    about: str = ""
+    due_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +99,45 @@ def engine(connection: sqlite3.Connection) -> EngineRow | None:
     return EngineRow(**dict(row)) if row else None
 
 
-def ask(connection: sqlite3.Connection, kind: str, amount: int | None, *, user: str, now: int) -> int:
-    """Ask something of the engine; returns the request's id."""
+def ask(
+    connection: sqlite3.Connection,
+    kind: str,
+    amount: int | None,
+    *,
+    about: str = "",
+    user: str,
+    now: int,
+    wait_ms: int = 0,
+) -> int:
+    """Ask something of the engine, which does not hear it for `wait_ms`; returns the request's id."""
     request = connection.execute(
-        "INSERT INTO requests (at, kind, amount, user) VALUES (?, ?, ?, ?) RETURNING id", (now, kind, amount, user)
+        "INSERT INTO requests (at, kind, amount, about, due_at, user) VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
+        (now, kind, amount, about, now + wait_ms, user),
     ).fetchall()[0][0]
-    events.append(connection, now, "request", f"{kind} {amount or ''} asked by {user}".replace("  ", " "))
+    words = " ".join(str(word) for word in (kind, amount, clean(about)[:200]) if word)
+    events.append(connection, now, "request", f"{words} asked by {user}")
     return int(request)
 
 
-def open_requests(connection: sqlite3.Connection) -> list[Request]:
-    """What was asked and is not done, oldest first."""
-    found = connection.execute("SELECT id, at, kind, amount, user FROM requests WHERE done_at IS NULL ORDER BY id")
+def open_requests(connection: sqlite3.Connection, now: int | None = None) -> list[Request]:
+    """What was asked and is not done, oldest first; with `now` only what is to be heard by then."""
+    found = connection.execute(
+        "SELECT id, at, kind, amount, user, about, due_at FROM requests"
+        " WHERE done_at IS NULL AND (?1 IS NULL OR due_at <= ?1) ORDER BY id",
+        (now,),
+    )
     return [Request(**dict(row)) for row in found]
+
+
+def take_back(connection: sqlite3.Connection, request_id: int, *, user: str, now: int) -> bool:
+    """Take a request back before it was heard; False when it is too late."""
+    taken = connection.execute(
+        "UPDATE requests SET done_at = ?1, result = 'taken back' WHERE id = ?2 AND done_at IS NULL AND due_at > ?1",
+        (now, request_id),
+    ).rowcount
+    if taken:
+        events.append(connection, now, "request", f"request {request_id} taken back by {user}")
+    return bool(taken)
 
 
 def close_request(connection: sqlite3.Connection, request_id: int, result: str, now: int) -> None:

@@ -347,4 +347,22 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     CREATE INDEX silences_of_provider ON silences (provider, id);
     """,
+    """
+    CREATE TABLE asked (                           -- requests, with what they are about and when they are to be heard
+        id      INTEGER PRIMARY KEY,
+        at      INTEGER NOT NULL,
+        kind    TEXT NOT NULL CHECK (kind IN
+                    ('stop', 'stop_now', 'scale_up', 'scale_down', 'release', 'rent', 'reload')),
+        amount  INTEGER,                           -- machines to rent or give back; the worker of a release
+        about   TEXT NOT NULL DEFAULT '',          -- of a rent: JSON list of provider, server id, market
+        due_at  INTEGER NOT NULL,                  -- not heard before: until then it can be taken back
+        user    TEXT NOT NULL,
+        done_at INTEGER,
+        result  TEXT
+    ) STRICT;
+    INSERT INTO asked SELECT id, at, kind, amount, '', at, user, done_at, result FROM requests;
+    DROP TABLE requests;
+    ALTER TABLE asked RENAME TO requests;
+    CREATE INDEX requests_open ON requests (id) WHERE done_at IS NULL;
+    """,
 )

@@ -9,10 +9,19 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from gpuscale_tui.model.errors import GpuscaleError, nearest
-from gpuscale_tui.model.jobs import job_label, worker_label
-from gpuscale_tui.store.market import OfferRow
-from gpuscale_tui.store.views import JobRow, WorkerRow
+from gpuscale_tui.tui.subjects import (
+    Subject,
+    always,
+    can_ban,
+    can_cancel,
+    can_release,
+    can_reorder,
+    can_retry,
+    can_unban,
+    needs_job,
+    needs_worker,
+    no_engine,
+)
 
 SCREENS = ("queue", "workers", "costs", "logs", "checkpoints", "market", "events")
 """The screens on number keys, in order."""
@@ -21,90 +30,6 @@ ANYWHERE = (*SCREENS, "job", "worker", "spending")
 LISTS = ("queue", "workers", "costs", "checkpoints", "market", "events")
 JOBS = ("queue", "job", "logs")
 WORKERS = ("workers", "worker")
-
-
-class KeymapError(GpuscaleError, ValueError):
-    """`[ui.keymap]` names an action or a key that cannot be, or the same key twice."""
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What an action would act on: what the cursor is on, and how things stand."""
-
-    job: JobRow | None = None
-    worker: WorkerRow | None = None
-    engine: str = "none"
-    offer: OfferRow | None = None
-
-
-def _always(_subject: Subject) -> str:
-    return ""
-
-
-def _needs_job(subject: Subject) -> str:
-    return "" if subject.job else "no job is selected"
-
-
-def _needs_worker(subject: Subject) -> str:
-    return "" if subject.worker else "no machine is selected"
-
-
-def _can_cancel(subject: Subject) -> str:
-    job = subject.job
-    if job is None:
-        return "no job is selected"
-    if job.state not in {"pending", "running"}:
-        return f"{job_label(job.id)} is {job.state} already"
-    return f"{job_label(job.id)} is being cancelled already" if job.cancelling else ""
-
-
-def _can_retry(subject: Subject) -> str:
-    job = subject.job
-    if job is None:
-        return "no job is selected"
-    if job.state == "pending" and (job.why.startswith("held until") or "gpuscale retry" in job.why):
-        return ""  # held after faults: another try at once
-    return f"{job_label(job.id)} is {job.state}: only a finished job can be retried" if _is_open(job) else ""
-
-
-def _is_open(job: JobRow) -> bool:
-    return job.state in {"pending", "running"}
-
-
-def _can_reorder(subject: Subject) -> str:
-    job = subject.job
-    if job is None:
-        return "no job is selected"
-    return "" if job.state == "pending" else f"{job_label(job.id)} is {job.state}: only a waiting job has a priority"
-
-
-def _can_release(subject: Subject) -> str:
-    worker = subject.worker
-    if worker is None:
-        return "no machine is selected"
-    if worker.state in {"released", "lost"}:
-        return f"{worker_label(worker.id)} is {worker.state} already"
-    return f"{worker_label(worker.id)} is being given back already" if worker.state == "releasing" else ""
-
-
-def _can_ban(subject: Subject) -> str:
-    if subject.offer is None:
-        return "no offer is selected"
-    return f"server {subject.offer.server_id} is banned already" if _is_banned(subject.offer) else ""
-
-
-def _can_unban(subject: Subject) -> str:
-    if subject.offer is None:
-        return "no offer is selected"
-    return "" if _is_banned(subject.offer) else f"server {subject.offer.server_id} is not banned"
-
-
-def _is_banned(offer: OfferRow) -> bool:
-    return offer.verdict.startswith("banned")
-
-
-def _no_engine(subject: Subject) -> str:
-    return "" if subject.engine == "none" else "an engine runs already"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +48,7 @@ class Action:
     where: tuple[str, ...] = ANYWHERE
     group: str = "Everywhere"
     footer: int = 0
-    when: Callable[[Subject], str] = _always
+    when: Callable[[Subject], str] = always
     palette: bool = True
     at_once: bool = True
 
@@ -139,33 +64,33 @@ ACTIONS: tuple[Action, ...] = (
     Action("job.new", "n", "new job", "Write a new job, or a whole sweep, in a form.",
            tuple(name for name in ANYWHERE if name not in {"logs", "spending"}), "Jobs", footer=2),
     Action("job.cancel", "x", "cancel", "Cancel the job, after asking. A running one saves its checkpoint first.",
-           JOBS, "Jobs", footer=3, when=_can_cancel),
+           JOBS, "Jobs", footer=3, when=can_cancel),
     Action("job.retry", "r", "retry",
            "Put a finished job back in the queue, or let one that is held after faults go on at once.",
-           JOBS, "Jobs", footer=4, when=_can_retry),
+           JOBS, "Jobs", footer=4, when=can_retry),
     Action("job.why", "w", "why", "Why the job is where it is, and what would change that.",
-           ("queue", "job", "logs"), "Jobs", footer=6, when=_needs_job),
-    Action("job.logs", "l", "logs", "The job's output.", ("queue", "job"), "Jobs", footer=5, when=_needs_job),
+           ("queue", "job", "logs"), "Jobs", footer=6, when=needs_job),
+    Action("job.logs", "l", "logs", "The job's output.", ("queue", "job"), "Jobs", footer=5, when=needs_job),
     Action("job.sooner", "plus,equals_sign", "sooner", "One step up in priority (1 is first).",
-           ("queue", "job"), "Jobs", when=_can_reorder),
+           ("queue", "job"), "Jobs", when=can_reorder),
     Action("job.later", "minus", "later", "One step down in priority (10 is last).",
-           ("queue", "job"), "Jobs", when=_can_reorder),
+           ("queue", "job"), "Jobs", when=can_reorder),
     Action("job.priority", "p", "priority", "Set the priority to a number.",
-           ("queue", "job"), "Jobs", footer=9, when=_can_reorder),
+           ("queue", "job"), "Jobs", footer=9, when=can_reorder),
     Action("job.clone", "c", "clone", "Open the form with this job's values.", JOBS, "Jobs", footer=10,
-           when=_needs_job),
+           when=needs_job),
     Action("worker.why", "w", "why", "Why the machine was rented and why it is still up.",
-           WORKERS, "Machines", footer=6, when=_needs_worker),
+           WORKERS, "Machines", footer=6, when=needs_worker),
     Action("worker.release", "R", "release", "Give the machine back, after asking. Its job is saved and put back.",
-           WORKERS, "Machines", footer=3, when=_can_release),
+           WORKERS, "Machines", footer=3, when=can_release),
     Action("worker.ended", "a", "ended", "Show machines that are gone too, or only those that are up.",
            ("workers",), "Machines", footer=7),
     Action("scale", "s", "scale", "Ask for more machines, or for fewer.",
            ("queue", "workers", "market"), "Machines", footer=8),
     Action("host.ban", "b", "ban", "Rent this host no more, after asking; `gpuscale hosts` lists who is banned.",
-           ("market",), "Machines", footer=3, when=_can_ban),
+           ("market",), "Machines", footer=3, when=can_ban),
     Action("host.unban", "u", "unban", "Rent this host again, after asking.", ("market",), "Machines",
-           when=_can_unban),
+           when=can_unban),
     Action("list.filter", "slash", "filter", "Only rows with a text; words such as `failed` choose states.",
            ("queue", "market"), "Lists", footer=7),
     Action("list.sort", "o", "sort", "Sort by the next column.", ("queue",), "Lists", footer=8),
@@ -213,7 +138,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("back", "escape", "back", "Back to the list; leave a filter.", ANYWHERE, footer=20, palette=False),
     Action("spend.stop", "exclamation_mark", "stop spending",
            "Stop all spending: save, give every machine back, and stay until $0.00/h is confirmed.", footer=18),
-    Action("engine.start", "E", "start engine", "Start the engine in this window.", when=_no_engine),
+    Action("engine.start", "E", "start engine", "Start the engine in this window.", when=no_engine),
     Action("theme.next", "T", "theme", "The next colour theme."),
     Action("palette", "ctrl+p,colon", "palette", "Everything by name: actions, jobs, machines.", footer=19,
            palette=False),
@@ -221,21 +146,6 @@ ACTIONS: tuple[Action, ...] = (
     Action("quit", "q,ctrl+q,ctrl+c", "quit", "Leave. With machines rented you are asked what becomes of them.",
            footer=29),
 )  # fmt: skip
-
-_SIGNS = {
-    "question_mark": "?", "exclamation_mark": "!", "slash": "/", "plus": "+", "minus": "-", "equals_sign": "=",
-    "colon": ":", "left_square_bracket": "[", "right_square_bracket": "]", "escape": "esc", "pagedown": "pgdn",
-    "pageup": "pgup", "full_stop": ".", "comma": ",", "semicolon": ";", "tilde": "~", "at": "@", "dollar_sign": "$",
-    "number_sign": "#", "percent_sign": "%", "ampersand": "&", "asterisk": "*", "underscore": "_",
-    "less_than_sign": "<", "greater_than_sign": ">", "apostrophe": "'", "quotation_mark": '"', "backslash": "\\",
-    "vertical_line": "|", "circumflex_accent": "^", "grave_accent": "`", "left_parenthesis": "(",
-    "right_parenthesis": ")", "left_curly_bracket": "{", "right_curly_bracket": "}",
-}  # fmt: skip
-_NAMES = {sign: name for name, sign in _SIGNS.items() if len(sign) == 1}
-_NAMED_KEYS = frozenset(_SIGNS) | {
-    "enter", "space", "tab", "shift+tab", "up", "down", "left", "right", "home", "end", "insert", "delete", "backspace",
-    *(f"f{number}" for number in range(1, 13)),
-}  # fmt: skip
 
 
 @cache
@@ -247,66 +157,3 @@ def by_id() -> Mapping[str, Action]:
 def on_screen(screen: str, actions: Iterable[Action] = ACTIONS) -> list[Action]:
     """The actions of one screen."""
     return [action for action in actions if screen in action.where]
-
-
-def display_key(key: str) -> str:
-    """A key as a user knows it: `?`, `^p`, `esc`."""
-    key = key.strip()
-    if key.startswith("ctrl+"):
-        return "^" + key.removeprefix("ctrl+")
-    return _SIGNS.get(key, key)
-
-
-def display_keys(action: Action, keymap: Mapping[str, str] | None = None) -> list[str]:
-    """All keys of an action as a user knows them, those of the keymap where it names the action."""
-    keys = (keymap or {}).get(action.id, action.keys)
-    return [display_key(key) for key in keys.split(",")]
-
-
-def checked_keymap(keymap: Mapping[str, str]) -> dict[str, str]:
-    """`[ui.keymap]` as Textual wants it. Raises KeymapError for unknown ids, unknown keys, and keys used twice."""
-    known = by_id()
-    for action_id in keymap:
-        if action_id not in known:
-            raise KeymapError(
-                f"ui.keymap: there is no action {action_id!r}{nearest(action_id, known)}; `?` on the screen lists them"
-            )
-    named = {action_id: _key_names(action_id, keys) for action_id, keys in keymap.items()}
-    _check_clashes({action.id: named.get(action.id, action.keys).split(",") for action in ACTIONS})
-    return named
-
-
-def _key_names(action_id: str, keys: str) -> str:
-    names = []
-    for key in (part.strip() for part in keys.split(",")) if keys != "," else ("comma",):
-        name = _NAMES.get(key, key)
-        plain = name.removeprefix("ctrl+").removeprefix("shift+")
-        if not name or not ((len(plain) == 1 and plain.isalnum() and plain.isascii()) or plain in _NAMED_KEYS):
-            raise KeymapError(
-                f"ui.keymap: {action_id}: found the key {key!r}; allowed are characters such as 'x' or '+', names such"
-                f" as 'enter' or 'f5', and 'ctrl+' before a letter; several are set apart by commas"
-            )
-        names.append(name)
-    return ",".join(names)
-
-
-def _check_clashes(keys: Mapping[str, Iterable[str]]) -> None:
-    taken: dict[tuple[str, str], str] = {}
-    for action in ACTIONS:
-        for key in keys[action.id]:
-            for screen in action.where:
-                other = taken.setdefault((screen, key), action.id)
-                if other != action.id:
-                    raise KeymapError(
-                        f"ui.keymap: the key {display_key(key)!r} would mean both {other} and {action.id} on the screen"
-                        f" {screen!r}: give one of them another key"
-                    )
-
-
-def key_table() -> str:
-    """The list of keys as a Markdown table, for the README."""
-    rows = ["| key | id | what it does |", "|---|---|---|"]
-    for action in ACTIONS:
-        keys = " ".join(f"`{key}`" if key != "`" else "`` ` ``" for key in display_keys(action))
-        rows.append(f"| {keys.replace('|', chr(92) + '|')} | `{action.id}` | {action.help} |")
-    return "\n".join(rows)

@@ -24,10 +24,11 @@ from gpuscale_tui.store.home import Home
 from gpuscale_tui.store.opening import StoreError
 from gpuscale_tui.tui import screens
 from gpuscale_tui.tui import theme as themes
-from gpuscale_tui.tui.actions import SCREENS, by_id, checked_keymap
+from gpuscale_tui.tui.actions import SCREENS, by_id
 from gpuscale_tui.tui.app_handlers import AppHandlers
 from gpuscale_tui.tui.format import ASCII, UNICODE
 from gpuscale_tui.tui.host import EngineHost, Leaving
+from gpuscale_tui.tui.keymap import checked_keymap
 from gpuscale_tui.tui.look import Look, make
 from gpuscale_tui.tui.messages import EngineState, Snapshot
 from gpuscale_tui.tui.reader import POLL_SEC, Reader, Wish

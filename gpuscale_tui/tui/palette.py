@@ -18,8 +18,9 @@ from gpuscale_tui.model.jobs import job_label, worker_label
 from gpuscale_tui.store import queries
 from gpuscale_tui.store.views import JobFilter
 from gpuscale_tui.tui import theme as themes
-from gpuscale_tui.tui.actions import ACTIONS, display_keys
+from gpuscale_tui.tui.actions import ACTIONS
 from gpuscale_tui.tui.format import clean, gpus
+from gpuscale_tui.tui.keymap import display_keys
 from gpuscale_tui.tui.look import Look, Span
 from gpuscale_tui.tui.messages import RowOpened
 from gpuscale_tui.tui.widgets.columns import Column

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from gpuscale_tui.tui import actions, screens
-from gpuscale_tui.tui.actions import ACTIONS, KeymapError, checked_keymap, key_table
+from gpuscale_tui.tui.actions import ACTIONS
 from gpuscale_tui.tui.app import GpuscaleApp
+from gpuscale_tui.tui.keymap import KeymapError, checked_keymap, key_table
 from gpuscale_tui.tui.screens.base import BaseScreen
 from gpuscale_tui.tui.screens.form import FormScreen
 from gpuscale_tui.tui.screens.job import JobScreen

@@ -12,9 +12,10 @@ from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.widget import Widget
 
-from gpuscale_tui.tui.actions import Subject, by_id, on_screen
+from gpuscale_tui.tui.actions import by_id, on_screen
 from gpuscale_tui.tui.messages import RowOpened, RowPointed, Snapshot
 from gpuscale_tui.tui.reader import Wish
+from gpuscale_tui.tui.subjects import Subject
 from gpuscale_tui.tui.widgets.footer import Footer
 from gpuscale_tui.tui.widgets.header import Banner, Header, Tabs
 from gpuscale_tui.tui.widgets.window import WindowView

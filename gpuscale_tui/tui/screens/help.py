@@ -10,7 +10,8 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 
-from gpuscale_tui.tui.actions import ACTIONS, Action, display_keys, on_screen
+from gpuscale_tui.tui.actions import ACTIONS, Action, on_screen
+from gpuscale_tui.tui.keymap import display_keys
 from gpuscale_tui.tui.look import Line, wrap
 from gpuscale_tui.tui.widgets.page_view import PageView
 from gpuscale_tui.tui.widgets.title import Title

@@ -10,7 +10,6 @@ from textual.widget import Widget
 from gpuscale_tui.model.jobs import job_label
 from gpuscale_tui.store import jobs, queries, snapshots, workers
 from gpuscale_tui.store.views import JobRow
-from gpuscale_tui.tui.actions import Subject
 from gpuscale_tui.tui.format import clean
 from gpuscale_tui.tui.job_handlers import JobHandlers
 from gpuscale_tui.tui.look import Line
@@ -18,6 +17,7 @@ from gpuscale_tui.tui.messages import FollowChanged
 from gpuscale_tui.tui.reader import Moment, Wish
 from gpuscale_tui.tui.screens.base import BaseScreen, bindings_for
 from gpuscale_tui.tui.story import JobStory, Page, write_job
+from gpuscale_tui.tui.subjects import Subject
 from gpuscale_tui.tui.widgets.log_view import LogView, Stream, Window
 from gpuscale_tui.tui.widgets.page_view import PageView
 from gpuscale_tui.tui.widgets.title import Title

@@ -15,7 +15,6 @@ from textual.widget import Widget
 from gpuscale_tui.model.jobs import job_label
 from gpuscale_tui.store import queries
 from gpuscale_tui.store.views import JobFilter, JobRow
-from gpuscale_tui.tui.actions import Subject
 from gpuscale_tui.tui.cells import RAIL_COLUMNS
 from gpuscale_tui.tui.format import clean
 from gpuscale_tui.tui.job_handlers import JobHandlers
@@ -24,6 +23,7 @@ from gpuscale_tui.tui.messages import FollowChanged, RowPointed
 from gpuscale_tui.tui.reader import Moment, Wish
 from gpuscale_tui.tui.screens.base import BaseScreen, bindings_for
 from gpuscale_tui.tui.screens.queue import Page, View, read_jobs
+from gpuscale_tui.tui.subjects import Subject
 from gpuscale_tui.tui.widgets.filter import FilterBar
 from gpuscale_tui.tui.widgets.log_view import LogView, Stream, Window, find_in, search_order
 from gpuscale_tui.tui.widgets.rows_table import RowsTable

@@ -8,11 +8,11 @@ from textual.widget import Widget
 
 from gpuscale_tui.store import market
 from gpuscale_tui.store.market import OfferRow
-from gpuscale_tui.tui.actions import Subject
 from gpuscale_tui.tui.format import clean, plural, span, usd
 from gpuscale_tui.tui.reader import Wish
 from gpuscale_tui.tui.record_cells import OFFER_COLUMNS, OfferLine
 from gpuscale_tui.tui.screens.base import BaseScreen, bindings_for
+from gpuscale_tui.tui.subjects import Subject
 from gpuscale_tui.tui.widgets.rows_table import RowsTable
 from gpuscale_tui.tui.widgets.title import Title
 

@@ -13,13 +13,13 @@ from gpuscale_tui.model.jobs import job_label
 from gpuscale_tui.model.states import JobState
 from gpuscale_tui.store import queries
 from gpuscale_tui.store.views import JobFilter, JobRow, JobSort
-from gpuscale_tui.tui.actions import Subject
 from gpuscale_tui.tui.cells import JOB_COLUMNS
 from gpuscale_tui.tui.format import clean
 from gpuscale_tui.tui.job_handlers import JobHandlers
 from gpuscale_tui.tui.messages import ColumnChosen, RowPointed
 from gpuscale_tui.tui.reader import Moment, Wish
 from gpuscale_tui.tui.screens.base import BaseScreen, bindings_for
+from gpuscale_tui.tui.subjects import Subject
 from gpuscale_tui.tui.widgets.rows_table import RowsTable
 from gpuscale_tui.tui.widgets.why import Why
 

@@ -12,12 +12,12 @@ from gpuscale_tui.model.jobs import worker_label
 from gpuscale_tui.model.states import LIVE_WORKER_STATES
 from gpuscale_tui.store import queries
 from gpuscale_tui.store.views import WorkerRow
-from gpuscale_tui.tui.actions import Subject
 from gpuscale_tui.tui.cells import WORKER_COLUMNS
 from gpuscale_tui.tui.format import clean
 from gpuscale_tui.tui.messages import RowPointed
 from gpuscale_tui.tui.reader import Moment, Wish
 from gpuscale_tui.tui.screens.base import BaseScreen, bindings_for
+from gpuscale_tui.tui.subjects import Subject
 from gpuscale_tui.tui.widgets.rows_table import RowsTable
 from gpuscale_tui.tui.widgets.why import Why
 from gpuscale_tui.tui.worker_handlers import WorkerHandlers

@@ -5,8 +5,10 @@ from __future__ import annotations
 from textual import events
 from textual.strip import Strip
 
-from gpuscale_tui.tui.actions import Action, Subject, display_keys, on_screen
+from gpuscale_tui.tui.actions import Action, on_screen
+from gpuscale_tui.tui.keymap import display_keys
 from gpuscale_tui.tui.look import Span, width_of
+from gpuscale_tui.tui.subjects import Subject
 from gpuscale_tui.tui.widgets.header import Bar
 
 LAST = ("help",)

@@ -87,22 +87,25 @@ def config_path(option: str | Path | None, environ: Mapping[str, str]) -> Path:
     return user_config_path("gpuscale", appauthor=False) / CONFIG_NAME
 
 
-def load(option: str | Path | None, environ: Mapping[str, str]) -> Loaded:
-    """Read and check all settings. Raises ConfigError; a file that was named and does not exist is an error too."""
+def load(option: str | Path | None, environ: Mapping[str, str], *, settings: bytes | None = None) -> Loaded:
+    """Read and check all settings. Raises ConfigError; a file that was named and does not exist is an error too.
+
+    `settings` is looked at instead of what settings.toml contains: to check a change before it is written.
+    """
     path = config_path(option, environ)
     named = bool(option or environ.get(CONFIG_VARIABLE))
     if named and not path.exists():
         raise ConfigError([Problem(str(path), "", "no file", "a file that exists; `gpuscale config init` makes one")])
     reading = _Reading()
-    for file in (path, path.with_name(SETTINGS_NAME)):
-        reading.file(file)
+    reading.file(path)
+    reading.file(path.with_name(SETTINGS_NAME), settings)
     reading.environment(environ)
     reading.check_together()
     if reading.problems:
         raise ConfigError(reading.problems)
-    settings: Settings = _built(Settings, "", reading.values)
+    built: Settings = _built(Settings, "", reading.values)
     sources = MappingProxyType(dict(reading.sources))
-    return Loaded(settings, path, sources, tuple(_warnings(settings, reading.sources)))
+    return Loaded(built, path, sources, tuple(_warnings(built, reading.sources)))
 
 
 @dataclass(slots=True)
@@ -113,10 +116,10 @@ class _Reading:
     sources: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
 
-    def file(self, path: Path) -> None:
-        """Read one file; one that does not exist has nothing to say."""
+    def file(self, path: Path, content: bytes | None = None) -> None:
+        """Read one file, or `content` in its name; one that does not exist has nothing to say."""
         try:
-            document = tomllib.loads(path.read_bytes().decode())
+            document = tomllib.loads((path.read_bytes() if content is None else content).decode())
         except FileNotFoundError:
             return
         except OSError as error:

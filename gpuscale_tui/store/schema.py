@@ -364,5 +364,32 @@ MIGRATIONS: tuple[str, ...] = (
     DROP TABLE requests;
     ALTER TABLE asked RENAME TO requests;
     CREATE INDEX requests_open ON requests (id) WHERE done_at IS NULL;
+
+    CREATE TABLE progress (                        -- how far each job is, by its own output; written every 10 s at most
+        job_id   INTEGER PRIMARY KEY REFERENCES jobs (id),
+        attempt  INTEGER NOT NULL,
+        at       INTEGER NOT NULL,                 -- of the last line that told something
+        step     INTEGER,
+        steps    INTEGER,
+        epoch    REAL,
+        epochs   INTEGER,
+        fraction REAL,                             -- 0 to 1
+        loss     ANY,                              -- REAL, or the word nan, for which SQLite has no number
+        speed    REAL,                             -- steps per second
+        eta_ms   INTEGER
+    ) STRICT;
+    CREATE TABLE usage (                           -- what each machine does now; written with the above
+        worker_id        INTEGER PRIMARY KEY REFERENCES workers (id),
+        at               INTEGER NOT NULL,
+        gpu_percent      INTEGER,                  -- mean over its GPUs
+        gpu_mem_mb       INTEGER,                  -- of all GPUs together
+        gpu_mem_total_mb INTEGER,
+        gpu_temp_c       INTEGER,                  -- the hottest
+        cpu_percent      INTEGER,                  -- of all cores together
+        mem_mb           INTEGER,
+        mem_total_mb     INTEGER,
+        disk_free_mb     INTEGER
+    ) STRICT;
+    ALTER TABLE snapshots ADD COLUMN step INTEGER; -- the step that was known when it was taken
     """,
 )

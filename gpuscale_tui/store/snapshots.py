@@ -10,7 +10,10 @@ from gpuscale_tui.store import events
 
 @dataclass(frozen=True, slots=True)
 class SnapshotRow:
-    """One snapshot of a job's checkpoint directory. `at` and `pruned_at` are UTC ms; pruned ones are gone from disk."""
+    """One snapshot of a job's checkpoint directory. `at` and `pruned_at` are UTC ms; pruned ones are gone from disk.
+
+    `step`: how far the job was by its own output when it was taken; None where that said nothing.
+    """
 
     job_id: int
     number: int
@@ -19,6 +22,7 @@ class SnapshotRow:
     files: int
     bytes: int
     pruned_at: int | None
+    step: int | None = None
 
 
 def record_snapshot(  # noqa: PLR0917 - the columns in their order

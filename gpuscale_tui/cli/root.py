@@ -110,20 +110,25 @@ class Root(click.Group):
 @config_option
 @click.option("--autopilot", is_flag=True, help="Run the engine without a screen, with log lines on stdout.")
 @click.option("--exit-when-idle", is_flag=True, help="With --autopilot: end when nothing waits, runs or is rented.")
+@click.option("--readonly", is_flag=True, help="The screen only shows: it starts no engine and changes nothing.")
 @click.version_option(__version__, prog_name="gpuscale", message="%(prog)s %(version)s")
 @click.pass_context
-def root(ctx: click.Context, home: Home, config: Path | None, autopilot: bool, exit_when_idle: bool) -> int | None:
+def root(  # noqa: PLR0917 - click names them
+    ctx: click.Context, home: Home, config: Path | None, autopilot: bool, exit_when_idle: bool, readonly: bool
+) -> int | None:
     """Rent GPUs when a queue of training jobs needs them, run the jobs there, never over an hourly budget.
 
     Without a verb it opens the screen, and runs the engine unless one runs already.
     """
     if exit_when_idle and not autopilot:
         raise click.UsageError("--exit-when-idle goes with --autopilot")
+    if readonly and (autopilot or ctx.invoked_subcommand is not None):
+        raise click.UsageError("--readonly is an option of the screen alone: `gpuscale --readonly`")
     if ctx.invoked_subcommand is not None:
         if autopilot:
             raise click.UsageError(f"--autopilot is no option of {ctx.invoked_subcommand}")
         return None
-    return _autopilot(home, config, exit_when_idle) if autopilot else _screen(home, config)
+    return _autopilot(home, config, exit_when_idle) if autopilot else _screen(home, config, readonly=readonly)
 
 
 def _autopilot(home: Home, config: Path | None, exit_when_idle: bool) -> int:
@@ -133,12 +138,12 @@ def _autopilot(home: Home, config: Path | None, exit_when_idle: bool) -> int:
     return run_autopilot(home, settings, exit_when_idle=exit_when_idle, environ=os.environ)
 
 
-def _screen(home: Home, config: Path | None) -> int:
+def _screen(home: Home, config: Path | None, *, readonly: bool) -> int:
     check_terminal(os.environ)
     settings = settings_of(config)
     from gpuscale_tui.tui.app import run_app
 
-    code: int = run_app(home, settings, config, os.environ)
+    code: int = run_app(home, settings, config, os.environ, readonly=readonly)
     return code
 
 

@@ -17,7 +17,7 @@ from gpuscale_tui.tui.subjects import (
     can_release,
     can_reorder,
     can_retry,
-    can_unban,
+    can_undo,
     needs_job,
     needs_worker,
     no_engine,
@@ -39,6 +39,7 @@ class Action:
     `keys` are Textual's key names, set apart by commas. `footer` is the place in the footer, 0 for none, lower first.
     `when` says why the action does not apply to a subject, or nothing. `at_once` actions are done before the next key
     is looked at: keys that come in a burst, as over a slow line, are taken in their order and go where they are meant.
+    `changes` says that it changes more than what is shown: with --readonly it is refused.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Action:
     when: Callable[[Subject], str] = always
     palette: bool = True
     at_once: bool = True
+    changes: bool = False
 
     @property
     def method(self) -> str:
@@ -62,35 +64,34 @@ ACTIONS: tuple[Action, ...] = (
     Action("open", "enter", "open", "Open the page of what the cursor is on: the whole story of one thing.",
            LISTS, "Lists", footer=1, palette=False),
     Action("job.new", "n", "new job", "Write a new job, or a whole sweep, in a form.",
-           tuple(name for name in ANYWHERE if name not in {"logs", "spending"}), "Jobs", footer=2),
+           tuple(name for name in ANYWHERE if name not in {"logs", "spending"}), "Jobs", footer=2, changes=True),
     Action("job.cancel", "x", "cancel", "Cancel the job, after asking. A running one saves its checkpoint first.",
-           JOBS, "Jobs", footer=3, when=can_cancel),
+           JOBS, "Jobs", footer=3, when=can_cancel, changes=True),
     Action("job.retry", "r", "retry",
            "Put a finished job back in the queue, or let one that is held after faults go on at once.",
-           JOBS, "Jobs", footer=4, when=can_retry),
+           JOBS, "Jobs", footer=4, when=can_retry, changes=True),
     Action("job.why", "w", "why", "Why the job is where it is, and what would change that.",
            ("queue", "job", "logs"), "Jobs", footer=6, when=needs_job),
     Action("job.logs", "l", "logs", "The job's output.", ("queue", "job"), "Jobs", footer=5, when=needs_job),
     Action("job.sooner", "plus,equals_sign", "sooner", "One step up in priority (1 is first).",
-           ("queue", "job"), "Jobs", when=can_reorder),
+           ("queue", "job"), "Jobs", when=can_reorder, changes=True),
     Action("job.later", "minus", "later", "One step down in priority (10 is last).",
-           ("queue", "job"), "Jobs", when=can_reorder),
+           ("queue", "job"), "Jobs", when=can_reorder, changes=True),
     Action("job.priority", "p", "priority", "Set the priority to a number.",
-           ("queue", "job"), "Jobs", footer=9, when=can_reorder),
+           ("queue", "job"), "Jobs", footer=9, when=can_reorder, changes=True),
     Action("job.clone", "c", "clone", "Open the form with this job's values.", JOBS, "Jobs", footer=10,
-           when=needs_job),
+           when=needs_job, changes=True),
     Action("worker.why", "w", "why", "Why the machine was rented and why it is still up.",
            WORKERS, "Machines", footer=6, when=needs_worker),
     Action("worker.release", "R", "release", "Give the machine back, after asking. Its job is saved and put back.",
-           WORKERS, "Machines", footer=3, when=can_release),
+           WORKERS, "Machines", footer=3, when=can_release, changes=True),
     Action("worker.ended", "a", "ended", "Show machines that are gone too, or only those that are up.",
            ("workers",), "Machines", footer=7),
     Action("scale", "s", "scale", "Ask for more machines, or for fewer.",
-           ("queue", "workers", "market"), "Machines", footer=8),
-    Action("host.ban", "b", "ban", "Rent this host no more, after asking; `gpuscale hosts` lists who is banned.",
-           ("market",), "Machines", footer=3, when=can_ban),
-    Action("host.unban", "u", "unban", "Rent this host again, after asking.", ("market",), "Machines",
-           when=can_unban),
+           ("queue", "workers", "market"), "Machines", footer=8, changes=True),
+    Action("host.ban", "b", "ban",
+           "Rent this host no more, or lift its ban, after asking; `gpuscale hosts` lists who is banned.",
+           ("market",), "Machines", footer=3, when=can_ban, changes=True),
     Action("list.filter", "slash", "filter", "Only rows with a text; words such as `failed` choose states.",
            ("queue", "market"), "Lists", footer=7),
     Action("list.sort", "o", "sort", "Sort by the next column.", ("queue",), "Lists", footer=8),
@@ -110,7 +111,8 @@ ACTIONS: tuple[Action, ...] = (
            ("logs",), "Logs", footer=2),
     Action("log.right", "right", "right", "Show what long lines have to the right.", ("logs",), "Logs"),
     Action("log.left", "left", "left", "Back to the left.", ("logs",), "Logs"),
-    Action("form.send", "ctrl+s", "submit", "Submit what the form says.", ("form",), "Form", footer=1, palette=False),
+    Action("form.send", "ctrl+s", "submit", "Submit what the form says.", ("form",), "Form", footer=1, palette=False,
+           changes=True),
     Action("form.next", "tab,down,enter", "next field", "To the next field; Enter too.", ("form",), "Form", footer=2,
            palette=False),
     Action("form.previous", "shift+tab,up", "field before", "To the field before.", ("form",), "Form", palette=False),
@@ -123,7 +125,7 @@ ACTIONS: tuple[Action, ...] = (
            ("queue", "workers", "job", "worker", "logs", "checkpoints", "market", "events"), "Lists", footer=11),
     Action("move.down", "j,down", "down", "One row down.", ANYWHERE, "Moving", palette=False),
     Action("move.up", "k,up", "up", "One row up.", ANYWHERE, "Moving", palette=False),
-    Action("move.page_down", "ctrl+d,pagedown,space", "page down", "One page down.", ANYWHERE, "Moving",
+    Action("move.page_down", "ctrl+d,pagedown,ctrl+f", "page down", "One page down.", ANYWHERE, "Moving",
            palette=False),
     Action("move.page_up", "ctrl+u,pageup", "page up", "One page up.", ANYWHERE, "Moving", palette=False),
     Action("move.first", "g,home", "first", "To the first row.", ANYWHERE, "Moving", palette=False),
@@ -137,8 +139,11 @@ ACTIONS: tuple[Action, ...] = (
     Action("screen.events", "7", "Events", "Everything that happened, newest first."),
     Action("back", "escape", "back", "Back to the list; leave a filter.", ANYWHERE, footer=20, palette=False),
     Action("spend.stop", "exclamation_mark", "stop spending",
-           "Stop all spending: save, give every machine back, and stay until $0.00/h is confirmed.", footer=18),
-    Action("engine.start", "E", "start engine", "Start the engine in this window.", when=no_engine),
+           "Stop all spending: save, give every machine back, and stay until $0.00/h is confirmed.", footer=18,
+           changes=True),
+    Action("undo", "u", "undo", "Undo what you did last, for as long as the screen offers it.", footer=1,
+           when=can_undo),
+    Action("engine.start", "E", "start engine", "Start the engine in this window.", when=no_engine, changes=True),
     Action("theme.next", "T", "theme", "The next colour theme."),
     Action("palette", "ctrl+p,colon", "palette", "Everything by name: actions, jobs, machines.", footer=19,
            palette=False),
@@ -146,6 +151,14 @@ ACTIONS: tuple[Action, ...] = (
     Action("quit", "q,ctrl+q,ctrl+c", "quit", "Leave. With machines rented you are asked what becomes of them.",
            footer=29),
 )  # fmt: skip
+
+
+READONLY = "read-only: started with --readonly"
+
+
+def why_not(action: Action, subject: Subject, *, readonly: bool) -> str:
+    """Why an action does not apply now, or nothing."""
+    return READONLY if readonly and action.changes else action.when(subject)
 
 
 @cache

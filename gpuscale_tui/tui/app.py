@@ -6,7 +6,8 @@ import asyncio
 import getpass
 import sqlite3
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import replace
 from datetime import tzinfo
 from functools import partial
 from pathlib import Path
@@ -24,15 +25,17 @@ from gpuscale_tui.store.home import Home
 from gpuscale_tui.store.opening import StoreError
 from gpuscale_tui.tui import screens
 from gpuscale_tui.tui import theme as themes
-from gpuscale_tui.tui.actions import SCREENS, by_id
+from gpuscale_tui.tui.actions import READONLY, SCREENS, Action, by_id, why_not
 from gpuscale_tui.tui.app_handlers import AppHandlers
 from gpuscale_tui.tui.format import ASCII, UNICODE
 from gpuscale_tui.tui.host import EngineHost, Leaving
-from gpuscale_tui.tui.keymap import checked_keymap
+from gpuscale_tui.tui.keymap import checked_keymap, display_keys
 from gpuscale_tui.tui.look import Look, make
 from gpuscale_tui.tui.messages import EngineState, Snapshot
 from gpuscale_tui.tui.reader import POLL_SEC, Reader, Wish
 from gpuscale_tui.tui.screens.base import BaseScreen
+from gpuscale_tui.tui.subjects import Subject
+from gpuscale_tui.tui.undo import UNDO_MS, Undo, UndoStack
 
 READER = "reader"
 """Group of the worker that reads the store for as long as the screen is shown."""
@@ -73,8 +76,11 @@ class GpuscaleApp(AppHandlers, App[Leaving]):
         zone: tzinfo | None = None,
         utf8: bool = True,
         no_color: bool = False,
+        readonly: bool = False,
     ) -> None:
         self.settings = settings
+        self.readonly = readonly
+        self.undos = UndoStack()
         self.keymap = checked_keymap(settings.ui.keymap)
         self.theme_places = themes.directories(user_config)
         name = themes.NO_COLOR_THEME if no_color else settings.ui.theme
@@ -91,7 +97,8 @@ class GpuscaleApp(AppHandlers, App[Leaving]):
         self.snapshot = Snapshot(clock(), None, EngineState("starting"))
         self.failure = ""
         self.draft: dict[str, str] | None = None
-        self.reader = Reader(home, parse_usd(settings.scaler.max_hourly_budget), clock, self, interval)
+        cap = parse_usd(settings.scaler.max_hourly_budget)
+        self.reader = Reader(home, cap, clock, self, interval, readonly=readonly)
         self.set_keymap(self.keymap)
         self.use_theme(self.theme_file)
         self.set_class(not utf8, "-ascii")
@@ -155,6 +162,13 @@ class GpuscaleApp(AppHandlers, App[Leaving]):
         screen = self.base_screen
         if screen is not None:
             screen.ticked(now)
+        self.refresh_footer()
+
+    def refresh_footer(self) -> None:
+        """The keys that work now may be others than before."""
+        screen = self.base_screen
+        if screen is not None and screen.is_mounted:
+            screen.refresh_footer()
 
     def poke(self) -> None:
         """Read soon."""
@@ -164,6 +178,9 @@ class GpuscaleApp(AppHandlers, App[Leaving]):
         self, function: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> tuple[T] | None:
         """Run a command of `engine.commands` and wake the engine; its result in a tuple, None when it was refused."""
+        if self.readonly:
+            self.notify(READONLY.capitalize(), severity="error", timeout=8, markup=False)
+            return None
         try:
             result = await self.reader.database.write(function, *args, **kwargs)
         except (GpuscaleError, sqlite3.Error) as error:
@@ -173,13 +190,25 @@ class GpuscaleApp(AppHandlers, App[Leaving]):
         self.poke()
         return (result,)
 
+    def why_not(self, action: Action, subject: Subject) -> str:
+        """Why an action does not apply to a subject of the screen that is shown, or nothing."""
+        step = self.undos.top(self.now()) if action.id == "undo" else None
+        return why_not(action, replace(subject, undo=step.words) if step else subject, readonly=self.readonly)
+
+    def offer_undo(self, words: str, undo: Callable[[], Awaitable[None]], seconds: float = UNDO_MS / 1000) -> None:
+        """Say what was done and that the key `u` undoes it, for some seconds."""
+        self.undos.push(Undo(words, undo, self.now() + round(seconds * 1000)))
+        key = display_keys(by_id()["undo"], self.keymap)[0]
+        self.notify(f"{words}. {key} undoes it.", timeout=seconds, markup=False)
+        self.refresh_footer()
+
     async def do(self, action_id: str) -> None:
         """Carry out an action of the table on the screen that is shown, or say why it does not apply."""
         action, screen = by_id()[action_id], self.base_screen
         if screen is None:
             return
         await screen.caught_up()
-        reason = action.when(screen.subject())
+        reason = self.why_not(action, screen.subject())
         if reason:
             self.notify(reason[0].upper() + reason[1:], timeout=3, markup=False)
             return
@@ -200,8 +229,10 @@ class GpuscaleApp(AppHandlers, App[Leaving]):
         self.notify("Ctrl+Z would stop the engine too. `q` leaves the screen and keeps it going.", timeout=4)
 
 
-def run_app(home: Home, settings: Settings, config: Path | None, environ: Mapping[str, str]) -> int:
+def run_app(
+    home: Home, settings: Settings, config: Path | None, environ: Mapping[str, str], *, readonly: bool = False
+) -> int:
     """Show the screen until it is left; the exit code. Raises ThemeError or KeymapError before anything is shown."""
     from gpuscale_tui.tui.run import run
 
-    return run(home, settings, config, environ)
+    return run(home, settings, config, environ, readonly=readonly)

@@ -209,6 +209,17 @@ class AppHandlers(Base):
             await me.host.begun()
         await me.command(commands.stop, at_once=True, user=me.user, now=me.now())
 
+    async def do_undo(self) -> None:
+        """Undo the last step that can be undone."""
+        me = self._me
+        step = me.undos.take(me.now())
+        if step is None:
+            me.notify("There is nothing to undo, or it is too late", timeout=3)
+        else:
+            await step.undo()
+        me.refresh_footer()
+        me.poke()
+
     def do_engine_start(self) -> None:
         """Start the engine here."""
         self._me.host.begin()

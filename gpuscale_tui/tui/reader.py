@@ -74,13 +74,21 @@ class Reader:
     """Reads the store of a home for an audience. `interval` None means only when asked (`poke`, `read`)."""
 
     def __init__(
-        self, home: Home, cap: int, clock: Callable[[], int], audience: Audience, interval: float | None = POLL_SEC
+        self,
+        home: Home,
+        cap: int,
+        clock: Callable[[], int],
+        audience: Audience,
+        interval: float | None = POLL_SEC,
+        *,
+        readonly: bool = False,
     ) -> None:
         self._home = home
         self._cap = cap
         self._clock = clock
         self._audience = audience
         self._interval = interval
+        self._readonly = readonly
         self._wake = asyncio.Event()
         self._opened = asyncio.Event()
         self._database: AsyncDatabase | None = None
@@ -99,7 +107,7 @@ class Reader:
 
     async def open(self) -> None:
         """Open the store. Raises StoreError."""
-        self._database = await AsyncDatabase.open(self._home.database)
+        self._database = await AsyncDatabase.open(self._home.database, readonly=self._readonly)
         self._opened.set()
 
     async def close(self) -> None:

@@ -28,15 +28,17 @@ PROGRESS_SEC = 2.0
 LIVE = ("ordering", "booting", "idle", "busy", "releasing")
 
 
-def run(home: Home, settings: Settings, config: Path | None, environ: Mapping[str, str]) -> int:
+def run(
+    home: Home, settings: Settings, config: Path | None, environ: Mapping[str, str], *, readonly: bool = False
+) -> int:
     """Show the screen over a home until it is left, then do with the engine what was chosen; the exit code.
 
     Raises ThemeError or KeymapError before anything is shown.
     """
-    host = EngineHost(starter(home, settings, environ))
+    host = EngineHost(None if readonly else starter(home, settings, environ))
     app = GpuscaleApp(
         home, settings, host=host, user_config=config_directory(config), utf8=is_utf8(environ),
-        no_color=bool(environ.get("NO_COLOR")),
+        no_color=bool(environ.get("NO_COLOR")), readonly=readonly,
     )  # fmt: skip
     with _logging_to(home, settings), _signals(app, host, home, config) as heard:
         choice = app.run()

@@ -11,12 +11,28 @@ from gpuscale_tui.store.views import JobRow, WorkerRow
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What an action would act on: what the cursor is on, and how things stand."""
+    """What an action would act on: what the cursor is on, what is marked, and how things stand.
+
+    `marked` are the ids of all marked rows of the list that is shown, also of rows that are not on the screen. `undo`
+    says what the key `u` would undo.
+    """
 
     job: JobRow | None = None
     worker: WorkerRow | None = None
     engine: str = "none"
     offer: OfferRow | None = None
+    marked: frozenset[int] = frozenset()
+    undo: str = ""
+
+    @property
+    def jobs(self) -> frozenset[int]:
+        """Ids of the jobs that are meant: all marked ones, else the one under the cursor."""
+        return self.marked or (frozenset({self.job.id}) if self.job else frozenset())
+
+    @property
+    def workers(self) -> frozenset[int]:
+        """Ids of the machines that are meant: all marked ones, else the one under the cursor."""
+        return self.marked or (frozenset({self.worker.id}) if self.worker else frozenset())
 
 
 def always(_subject: Subject) -> str:
@@ -35,8 +51,10 @@ def needs_worker(subject: Subject) -> str:
 
 
 def can_cancel(subject: Subject) -> str:
-    """A job that is open and not being cancelled yet."""
+    """A job that is open and not being cancelled yet; of many marked ones the question tells which are."""
     job = subject.job
+    if subject.marked:
+        return ""
     if job is None:
         return "no job is selected"
     if job.state not in {"pending", "running"}:
@@ -47,6 +65,8 @@ def can_cancel(subject: Subject) -> str:
 def can_retry(subject: Subject) -> str:
     """A finished job, or one that is held after faults."""
     job = subject.job
+    if subject.marked:
+        return ""
     if job is None:
         return "no job is selected"
     if job.state == "pending" and (job.why.startswith("held until") or "gpuscale retry" in job.why):
@@ -61,6 +81,8 @@ def _is_open(job: JobRow) -> bool:
 def can_reorder(subject: Subject) -> str:
     """A job that waits."""
     job = subject.job
+    if subject.marked:
+        return ""
     if job is None:
         return "no job is selected"
     return "" if job.state == "pending" else f"{job_label(job.id)} is {job.state}: only a waiting job has a priority"
@@ -69,6 +91,8 @@ def can_reorder(subject: Subject) -> str:
 def can_release(subject: Subject) -> str:
     """A machine that is up."""
     worker = subject.worker
+    if subject.marked:
+        return ""
     if worker is None:
         return "no machine is selected"
     if worker.state in {"released", "lost"}:
@@ -77,21 +101,13 @@ def can_release(subject: Subject) -> str:
 
 
 def can_ban(subject: Subject) -> str:
-    """An offer whose host is not banned."""
-    if subject.offer is None:
-        return "no offer is selected"
-    return f"server {subject.offer.server_id} is banned already" if _is_banned(subject.offer) else ""
+    """An offer, whose host is then banned or not any more."""
+    return "" if subject.offer else "no offer is selected"
 
 
-def can_unban(subject: Subject) -> str:
-    """An offer whose host is banned."""
-    if subject.offer is None:
-        return "no offer is selected"
-    return "" if _is_banned(subject.offer) else f"server {subject.offer.server_id} is not banned"
-
-
-def _is_banned(offer: OfferRow) -> bool:
-    return offer.verdict.startswith("banned")
+def can_undo(subject: Subject) -> str:
+    """Something was done a few seconds ago."""
+    return "" if subject.undo else "there is nothing to undo, or it is too late"
 
 
 def no_engine(subject: Subject) -> str:

@@ -102,14 +102,3 @@ def test_a_job_that_is_held_after_faults_may_be_retried(state: str, why: str, re
     job = SimpleNamespace(id=1, state=state, why=why)
     said = actions.by_id()["job.retry"].when(actions.Subject(job=job))  # type: ignore[arg-type]
     assert (refused in said) if refused else said == ""
-
-
-@pytest.mark.parametrize(
-    ("verdict", "banned"), [("", False), ("paused until 14:05", False), ("banned by ann: slow", True)]
-)
-def test_a_ban_can_be_made_once_and_lifted_once(verdict: str, banned: bool) -> None:
-    """What the cursor is on says which of the two applies."""
-    subject = actions.Subject(offer=SimpleNamespace(server_id="7", verdict=verdict))  # type: ignore[arg-type]
-    assert bool(actions.by_id()["host.ban"].when(subject)) is banned
-    assert bool(actions.by_id()["host.unban"].when(subject)) is not banned
-    assert actions.by_id()["host.ban"].when(actions.Subject()) == "no offer is selected"

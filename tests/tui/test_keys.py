@@ -52,7 +52,7 @@ async def test_the_cursor_moves_by_letters_and_arrows(busy_once: Home, make_app:
     async with app.run_test(size=(80, 24)) as pilot:
         await settle(pilot)
         places = []
-        for key in ("j", "down", "k", "up", "G", "k", "g", "ctrl+d", "pageup", "end", "home", "space"):
+        for key in ("j", "down", "k", "up", "G", "k", "g", "ctrl+d", "pageup", "end", "home", "ctrl+f"):
             await press(pilot, key)
             places.append(queue(app).table.cursor)
         assert places == [1, 2, 1, 0, 21, 20, 0, 17, 0, 21, 0, 17]
@@ -189,7 +189,7 @@ async def test_giving_a_machine_back_says_what_becomes_of_its_job(busy_home: Hom
 
 
 async def test_a_host_is_banned_and_unbanned_on_the_market(busy_home: Home, make_app: MakeApp) -> None:
-    """b asks and bans the host under the cursor, u lifts it; each says at once what the market makes of it."""
+    """b asks and bans the host under the cursor, b again lifts it; each says at once what the market makes of it."""
     app = make_app(busy_home)
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
@@ -205,7 +205,7 @@ async def test_a_host_is_banned_and_unbanned_on_the_market(busy_home: Home, make
         assert "banned by ada" in text(app)
         await write(pilot, "/")
         await write(pilot, "banned")
-        await press(pilot, "enter", "u", "y")
+        await press(pilot, "enter", "b", "y")
         with Database(busy_home.database, readonly=True) as db:
             assert db.read(hosts.bans, 0) == []
 

@@ -29,7 +29,6 @@ SCREENS = {
     "job": ("G", "k", "k", "k", "k", "enter"),
     "worker": ("2", "j", "enter"),
     "form": ("j", "c"),
-    "help": ("question_mark",),
 }
 SnapCompare = Callable[..., bool]
 
@@ -60,7 +59,7 @@ def test_screen(
 
 @pytest.mark.parametrize(
     ("name", "keys"),
-    [("cancel", ("x",)), ("scale", ("s",)), ("stop", ("exclamation_mark",)), ("palette", ("ctrl+p",)),
+    [("cancel", ("x",)), ("scale", ("s",)), ("stop", ("exclamation_mark",)),
      ("filter", ("slash", "f", "a", "i", "l", "e", "d")), ("release", ("2", "R"))],
 )  # fmt: skip
 def test_questions(

@@ -103,9 +103,11 @@ class MarketScreen(BaseScreen[tuple[OfferRow, ...]]):
         return Subject(engine=engine, offer=None if row is None else row.offer)
 
     def do_host_ban(self) -> None:
-        """Rent from this host no more, after asking."""
+        """Rent from this host no more, or again, after asking."""
         row = self.table.pointed
-        if row is not None:
+        if row is not None and row.offer.verdict.startswith("banned"):
+            self._lift_ban(row.offer)
+        elif row is not None:
             offer = row.offer
             text = [
                 "Nothing is rented there any more until you lift the ban. A machine that is rented there now stays.",
@@ -113,13 +115,9 @@ class MarketScreen(BaseScreen[tuple[OfferRow, ...]]):
             ]
             self._ask_about(offer, f"Ban {_named(offer)}?", text, "yes, ban it", "no, leave it", banned=True)
 
-    def do_host_unban(self) -> None:
-        """Rent from this host again, after asking."""
-        row = self.table.pointed
-        if row is not None:
-            text = ["It may be rented again as soon as the engine next looks at the market."]
-            title = f"Lift the ban of {_named(row.offer)}?"
-            self._ask_about(row.offer, title, text, "yes, lift it", "no, keep it", banned=False)
+    def _lift_ban(self, offer: OfferRow) -> None:
+        text = ["It may be rented again as soon as the engine next looks at the market."]
+        self._ask_about(offer, f"Lift the ban of {_named(offer)}?", text, "yes, lift it", "no, keep it", banned=False)
 
     def _ask_about(self, offer: OfferRow, title: str, text: list[str], yes: str, no: str, *, banned: bool) -> None:
         from gpuscale_tui.tui.widgets.confirm import confirm

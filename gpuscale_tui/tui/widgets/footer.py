@@ -14,6 +14,9 @@ from gpuscale_tui.tui.widgets.header import Bar
 LAST = ("help",)
 """Always shown, whatever else there is no room for."""
 
+PASSING = ("undo",)
+"""Shown only while they apply."""
+
 
 class Footer(Bar):
     """Keys and words, most useful first; a click on one does it."""
@@ -31,7 +34,9 @@ class Footer(Bar):
 
     def draw(self, width: int) -> Strip:
         """As many keys as fit; help is always among them."""
-        actions = sorted(self._actions, key=lambda action: action.footer)
+        passing = [action.id for action in self._actions if action.id in PASSING and not self._off(action)]
+        shown = [action for action in self._actions if action.id not in PASSING or action.id in passing]
+        actions = sorted(shown, key=lambda action: (action.id not in passing, action.footer))
         chosen, left = [], width - 1 - sum(width_of(self._key(a)) for a in actions if a.id in LAST)
         for action in actions:
             if action.id in LAST:
@@ -49,9 +54,12 @@ class Footer(Bar):
             self._hits.append((start, width_of(spans), action.id))
         return self.look.strip(spans, width, "bar")
 
+    def _off(self, action: Action) -> bool:
+        return bool(self.gpuscale.why_not(action, self.subject))
+
     def _key(self, action: Action) -> list[Span]:
         key = display_keys(action, self.gpuscale.keymap)[0]
-        off = bool(action.when(self.subject))
+        off = self._off(action)
         return [(key, "line" if off else "key"), (f" {action.label}  ", "line" if off else "text")]
 
     async def on_click(self, event: events.Click) -> None:

@@ -64,12 +64,11 @@ class Header(Bar):
     def draw(self, width: int) -> Strip:
         """The richest variant that fits."""
         snapshot = self.gpuscale.snapshot
-        return self.look.strip(
-            first_that_fits(variants(snapshot, self.gpuscale.now(), self.look, width), width), width, "bar"
-        )
+        made = variants(snapshot, self.gpuscale.now(), self.look, width, readonly=self.gpuscale.readonly)
+        return self.look.strip(first_that_fits(made, width), width, "bar")
 
 
-def variants(snapshot: Snapshot, now: int, look: Look, width: int) -> list[Line]:
+def variants(snapshot: Snapshot, now: int, look: Look, width: int, *, readonly: bool = False) -> list[Line]:
     """The header from the richest to the leanest."""
     if snapshot.status is None:
         return [[(" gpuscale ", "title"), *trouble(snapshot, now, look)]]
@@ -77,6 +76,7 @@ def variants(snapshot: Snapshot, now: int, look: Look, width: int) -> list[Line]
     made: list[Line] = []
     for level in range(4):
         left = [(" gpuscale  " if level < 3 else " ", "title"), *engine_words(status, engine, now, look, level)]
+        left += [("  read-only", "warn")] if readonly else []
         left += [("  ", "text"), *money_words(status.spend, look, level), *trouble(snapshot, now, look)]
         right = [*count_words(status, look, level), (" ", "text")]
         gap = width - width_of(left) - width_of(right)

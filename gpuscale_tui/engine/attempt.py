@@ -210,7 +210,8 @@ class AttemptRun:
             self._position += len(data)
             return
         kept = data if over <= 0 else data[: len(data) - over] + CUT
-        position = await self._context.logs.append(attempt.job_id, attempt.number, self._position, kept)
+        context = self._context
+        position = await context.logs.append(attempt.job_id, attempt.number, self._position, kept, at=context.now())
         self._position = position if over <= 0 else self._position + len(data)
         if over > 0:
             await self._warn(f"its output is longer than {limit // MEGABYTE} MB (logs.max_mb): the rest is not kept")

@@ -177,9 +177,9 @@ class AsyncLogs:
         """Close both connections, after what is under way."""
         await close_all(self._reader, self._writer)
 
-    async def append(self, job_id: int, attempt: int, offset: int, data: bytes) -> int:
+    async def append(self, job_id: int, attempt: int, offset: int, data: bytes, *, at: int | None = None) -> int:
         """As `logs.append`; once begun it is carried through even when the caller is cancelled."""
-        return await self._writing.call(logs.append, job_id, attempt, offset, data)
+        return await self._writing.call(logs.append, job_id, attempt, offset, data, at=at)
 
     async def pack_later(self, most: int) -> int:
         """As `logs.pack_later`."""

@@ -21,7 +21,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from gpuscale_tui.model.jobs import job_label
 from gpuscale_tui.store.database import in_snapshot, transact
-from gpuscale_tui.store.opening import Schema, StoreError, open_file
+from gpuscale_tui.store.log_schema import SCHEMA
+from gpuscale_tui.store.opening import StoreError, open_file
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,51 +35,11 @@ FLOOD = 8 * CHUNK
 """An append of so many bytes means that output waits while it is stored: then it is not compressed yet."""
 AS_IT_IS, PACKED, TO_PACK = 0, 1, 2
 """How a chunk is stored: for good as it is, compressed, and as it is until there is time."""
+ARRIVALS_APART_MS = 1_000
+MOST_ARRIVALS = 20_000
+"""Times of arrival are a second apart, and after so many seconds further: their number grows no faster than its log."""
 MOST_PIECES = 64
 """Pieces of a tail that are merged into one, so that reading a tail made of single bytes stays cheap."""
-
-MIGRATIONS = (
-    """
-    CREATE TABLE streams (                       -- the output of one attempt
-        id       INTEGER PRIMARY KEY,
-        job_id   INTEGER NOT NULL,
-        attempt  INTEGER NOT NULL,
-        size     INTEGER NOT NULL DEFAULT 0,     -- bytes
-        newlines INTEGER NOT NULL DEFAULT 0,
-        ended    INTEGER NOT NULL DEFAULT 1,     -- 1: empty, or the last byte is a line end
-        pieces   INTEGER NOT NULL DEFAULT 0,     -- rows in `tails`
-        UNIQUE (job_id, attempt)
-    ) STRICT;
-
-    CREATE TABLE chunks (                        -- bytes from number * 65536, 65536 of them
-        stream          INTEGER NOT NULL,
-        number          INTEGER NOT NULL,
-        newlines_before INTEGER NOT NULL,        -- in the chunks before this one
-        packed          INTEGER NOT NULL,        -- 1: zlib, 0: as it is
-        data            BLOB NOT NULL,
-        PRIMARY KEY (stream, number)
-    ) STRICT;
-    CREATE INDEX chunks_by_line ON chunks (stream, newlines_before, number);
-
-    CREATE TABLE tails (                         -- bytes after the last whole chunk, in the order of `start`
-        stream INTEGER NOT NULL,
-        start  INTEGER NOT NULL,
-        data   BLOB NOT NULL,
-        PRIMARY KEY (stream, start)
-    ) STRICT, WITHOUT ROWID;
-    """,
-    """
-    CREATE INDEX chunks_to_pack ON chunks (stream, number) WHERE packed = 2;   -- 2: as it is, to be packed later
-    """,
-)
-SCHEMA = Schema(
-    what="gpuscale log file",
-    application_id=0x6770736C,  # "gpsl"
-    migrations=MIGRATIONS,
-    synchronous="NORMAL",
-    loss="output of earlier jobs is then no longer shown; jobs and money are not touched",
-    first="PRAGMA auto_vacuum = INCREMENTAL",
-)
 
 
 class LogGap(ValueError):
@@ -91,14 +52,16 @@ def connect_logs(path: Path, readonly: bool = False) -> sqlite3.Connection:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stream:
-    """A row of `streams`."""
+class StreamRow:
+    """A row of `streams`: the output of one attempt; for the modules of the store that read it."""
 
     id: int
     size: int
     newlines: int
     ended: bool
     pieces: int
+    begun: int | None = None
+    timed: int | None = None
 
     @property
     def tail_start(self) -> int:
@@ -111,26 +74,36 @@ class _Stream:
         return self.newlines + (0 if self.ended else 1)
 
 
-def _find(connection: sqlite3.Connection, job_id: int, attempt: int) -> _Stream | None:
+def find_stream(connection: sqlite3.Connection, job_id: int, attempt: int) -> StreamRow | None:
+    """The row of an attempt's output; None before its first byte."""
     row = connection.execute(
-        "SELECT id, size, newlines, ended, pieces FROM streams WHERE job_id = ? AND attempt = ?", (job_id, attempt)
+        "SELECT id, size, newlines, ended, pieces, begun, timed FROM streams WHERE job_id = ? AND attempt = ?",
+        (job_id, attempt),
     ).fetchone()
-    return _Stream(row["id"], row["size"], row["newlines"], bool(row["ended"]), row["pieces"]) if row else None
+    if row is None:
+        return None
+    return StreamRow(
+        row["id"], row["size"], row["newlines"], bool(row["ended"]), row["pieces"], row["begun"], row["timed"]
+    )
 
 
-def append(connection: sqlite3.Connection, job_id: int, attempt: int, offset: int, data: bytes) -> int:
+def append(
+    connection: sqlite3.Connection, job_id: int, attempt: int, offset: int, data: bytes, *, at: int | None = None
+) -> int:
     """Store output that begins at byte `offset` of an attempt's, in one transaction; returns how much is stored now.
 
-    Bytes that are stored already are skipped: repeating an append is harmless. Raises LogGap where bytes in between
-    are missing; nothing is stored then.
+    Bytes that are stored already are skipped: repeating an append is harmless. `at` is when they arrived (UTC ms),
+    None where nobody knows. Raises LogGap where bytes in between are missing; nothing is stored then.
     """
     if connection.in_transaction:
-        return _append(connection, job_id, attempt, offset, data)
-    return transact(connection, None, _append, job_id, attempt, offset, data)
+        return _append(connection, job_id, attempt, offset, data, at=at)
+    return transact(connection, None, _append, job_id, attempt, offset, data, at=at)
 
 
-def _append(connection: sqlite3.Connection, job_id: int, attempt: int, offset: int, data: bytes) -> int:
-    stream = _find(connection, job_id, attempt) or _Stream(0, 0, 0, True, 0)
+def _append(
+    connection: sqlite3.Connection, job_id: int, attempt: int, offset: int, data: bytes, *, at: int | None
+) -> int:
+    stream = find_stream(connection, job_id, attempt) or StreamRow(0, 0, 0, True, 0)
     if offset < 0 or offset > stream.size:
         raise LogGap(f"{job_label(job_id)} attempt {attempt}: bytes from {offset}, but {stream.size} are stored")
     fresh = memoryview(data)[stream.size - offset :]
@@ -144,17 +117,32 @@ def _append(connection: sqlite3.Connection, job_id: int, attempt: int, offset: i
         "UPDATE streams SET size = ?, newlines = newlines + ?, ended = ?, pieces = ? WHERE id = ?",
         (size, bytes(fresh).count(b"\n"), int(fresh[-1] == 10), pieces, stream.id),
     )
+    if at is not None:
+        _note_arrival(connection, stream, bytes(fresh), at)
     return size
 
 
-def _begin(connection: sqlite3.Connection, job_id: int, attempt: int) -> _Stream:
+def _note_arrival(connection: sqlite3.Connection, stream: StreamRow, fresh: bytes, at: int) -> None:
+    """Remember when the lines came that begin in these bytes: at most one row a second, fewer for a long attempt."""
+    begun = at if stream.begun is None else stream.begun
+    apart = max(ARRIVALS_APART_MS, (at - begun) // MOST_ARRIVALS)
+    if stream.timed is not None and at - stream.timed < apart:
+        return
+    if not stream.ended and fresh.find(b"\n") in {-1, len(fresh) - 1}:
+        return  # no line begins here
+    line = stream.newlines + (0 if stream.ended else 1)
+    connection.execute("INSERT OR IGNORE INTO arrivals (stream, line, at) VALUES (?, ?, ?)", (stream.id, line, at))
+    connection.execute("UPDATE streams SET begun = ?, timed = ? WHERE id = ?", (begun, at, stream.id))
+
+
+def _begin(connection: sqlite3.Connection, job_id: int, attempt: int) -> StreamRow:
     row = connection.execute(
         "INSERT INTO streams (job_id, attempt) VALUES (?, ?) RETURNING id", (job_id, attempt)
     ).fetchall()[0]
-    return _Stream(int(row["id"]), 0, 0, True, 0)
+    return StreamRow(int(row["id"]), 0, 0, True, 0)
 
 
-def _store(connection: sqlite3.Connection, stream: _Stream, fresh: memoryview) -> int:
+def _store(connection: sqlite3.Connection, stream: StreamRow, fresh: memoryview) -> int:
     """Put bytes at the end of a stream: whole chunks packed, the rest as a piece. Returns the number of pieces."""
     if stream.size % CHUNK + len(fresh) < CHUNK:
         return _add_piece(connection, stream, fresh)
@@ -204,7 +192,7 @@ def _pack_waiting(connection: sqlite3.Connection, most: int) -> int:
     return len(found)
 
 
-def _add_piece(connection: sqlite3.Connection, stream: _Stream, fresh: memoryview) -> int:
+def _add_piece(connection: sqlite3.Connection, stream: StreamRow, fresh: memoryview) -> int:
     _put_piece(connection, stream.id, stream.size, bytes(fresh))
     if stream.pieces < MOST_PIECES:
         return stream.pieces + 1
@@ -227,17 +215,17 @@ def _tail(connection: sqlite3.Connection, stream_id: int) -> bytes:
 
 def size(connection: sqlite3.Connection, job_id: int, attempt: int) -> int:
     """Bytes stored of an attempt's output; the offset to go on from."""
-    stream = _find(connection, job_id, attempt)
+    stream = find_stream(connection, job_id, attempt)
     return stream.size if stream else 0
 
 
 def line_count(connection: sqlite3.Connection, job_id: int, attempt: int) -> int:
     """Number of lines; a last one without a line end counts."""
-    stream = _find(connection, job_id, attempt)
+    stream = find_stream(connection, job_id, attempt)
     return stream.lines if stream else 0
 
 
-def _chunk(connection: sqlite3.Connection, stream: _Stream, number: int) -> bytes:
+def chunk_of(connection: sqlite3.Connection, stream: StreamRow, number: int) -> bytes:
     """The bytes of one chunk, or those after the last whole one."""
     if number >= stream.tail_start // CHUNK:
         return _tail(connection, stream.id)
@@ -259,12 +247,12 @@ def read(connection: sqlite3.Connection, job_id: int, attempt: int, start: int, 
 
 
 def _parts(connection: sqlite3.Connection, job_id: int, attempt: int, start: int, end: int) -> list[bytes]:
-    stream = _find(connection, job_id, attempt)
+    stream = find_stream(connection, job_id, attempt)
     if stream is None or start < 0:
         return []
     stop = min(end, stream.size)
     return [
-        _chunk(connection, stream, number)[max(0, start - number * CHUNK) : stop - number * CHUNK]
+        chunk_of(connection, stream, number)[max(0, start - number * CHUNK) : stop - number * CHUNK]
         for number in range(start // CHUNK, -(-stop // CHUNK))
     ]
 
@@ -287,7 +275,7 @@ def lines(connection: sqlite3.Connection, job_id: int, attempt: int, first: int,
 
 
 def _lines(connection: sqlite3.Connection, job_id: int, attempt: int, first: int, count: int) -> list[bytes]:
-    stream = _find(connection, job_id, attempt)
+    stream = find_stream(connection, job_id, attempt)
     if stream is None or count <= 0 or not 0 <= first < stream.lines:
         return []
     wanted = min(count, stream.lines - first)
@@ -295,28 +283,28 @@ def _lines(connection: sqlite3.Connection, job_id: int, attempt: int, first: int
     found: list[bytes] = []
     begun = b""
     while len(found) < wanted and number * CHUNK < stream.size:
-        *ended, rest = _chunk(connection, stream, number)[skip:].split(b"\n", wanted - len(found))
+        *ended, rest = chunk_of(connection, stream, number)[skip:].split(b"\n", wanted - len(found))
         for piece in ended:
             found.append((begun + piece)[:LONGEST_LINE])
             begun = b""
         begun = (begun + rest)[:LONGEST_LINE]
         number, skip = number + 1, 0
         if not ended and len(begun) == LONGEST_LINE:  # the rest of this line is cut: go to its end at once
-            number = max(number, _chunk_of_newline(connection, stream, first + len(found))[0])
+            number = max(number, chunk_of_newline(connection, stream, first + len(found))[0])
     return found if len(found) == wanted else [*found, begun]
 
 
-def _line_start(connection: sqlite3.Connection, stream: _Stream, line: int) -> int:
+def _line_start(connection: sqlite3.Connection, stream: StreamRow, line: int) -> int:
     """The byte at which a line begins: right after the line end before it."""
     if line == 0:
         return 0
-    number, before = _chunk_of_newline(connection, stream, line - 1)
-    data = _chunk(connection, stream, number)
+    number, before = chunk_of_newline(connection, stream, line - 1)
+    data = chunk_of(connection, stream, number)
     after = data.split(b"\n", line - before)[-1]
     return number * CHUNK + len(data) - len(after)
 
 
-def _chunk_of_newline(connection: sqlite3.Connection, stream: _Stream, newline: int) -> tuple[int, int]:
+def chunk_of_newline(connection: sqlite3.Connection, stream: StreamRow, newline: int) -> tuple[int, int]:
     """Which chunk holds a line end (counting from 0), and how many line ends stand before that chunk."""
     row = connection.execute(
         "SELECT number, newlines_before FROM chunks WHERE stream = ? AND newlines_before <= ?"
@@ -344,7 +332,7 @@ def _in_one_state(
 
 
 def drop(connection: sqlite3.Connection, job_id: int) -> None:
-    """Forget all output of a job and give the room on disk back."""
+    """Forget all output of a job, what was read from it too, and give the room on disk back."""
     if connection.in_transaction:
         _drop(connection, job_id)
     else:
@@ -364,4 +352,7 @@ def _drop(connection: sqlite3.Connection, job_id: int) -> None:
     owned = "SELECT id FROM streams WHERE job_id = ?"
     connection.execute(f"DELETE FROM chunks WHERE stream IN ({owned})", (job_id,))
     connection.execute(f"DELETE FROM tails WHERE stream IN ({owned})", (job_id,))
+    connection.execute(f"DELETE FROM arrivals WHERE stream IN ({owned})", (job_id,))
     connection.execute("DELETE FROM streams WHERE job_id = ?", (job_id,))
+    connection.execute("DELETE FROM blocks WHERE series IN (SELECT id FROM series WHERE job_id = ?)", (job_id,))
+    connection.execute("DELETE FROM series WHERE job_id = ?", (job_id,))

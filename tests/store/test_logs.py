@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from gpuscale_tui.store import logs
 from gpuscale_tui.store.aio import AsyncLogs
+from gpuscale_tui.store.log_scan import Scan, line_times
 from gpuscale_tui.store.logs import CHUNK, LogGap
 from gpuscale_tui.store.opening import StoreError
 
@@ -249,3 +250,49 @@ async def test_logs_on_an_event_loop(path: Path) -> None:
                 await reader.append(1, 1, 8, b"x")
         await output.drop(1)
         assert await output.size(1, 1) == 0
+
+
+def test_arrivals_are_kept_a_second_apart(log: sqlite3.Connection) -> None:
+    """A line's time is that of the bytes it began with; many appends in one second leave one row; drop forgets them."""
+    append = logs.append
+    append(log, 1, 1, 0, b"one\ntw", at=10_000)
+    append(log, 1, 1, 6, b"o\n", at=12_000)  # no line begins here
+    append(log, 1, 1, 8, b"three\n", at=12_100)
+    append(log, 1, 1, 14, b"four\n", at=12_900)  # within the second
+    append(log, 1, 1, 19, b"five\n", at=13_100)
+    append(log, 1, 1, 24, b"six\n")  # nobody knows when
+    assert line_times(log, 1, 1, 0, 6) == [10_000, 10_000, 12_100, 12_100, 13_100, 13_100]
+    assert line_times(log, 1, 1, 4, 9) == [13_100] * 9
+    assert line_times(log, 2, 1, 0, 2) == [None, None]
+    logs.drop(log, 1)
+    assert log.execute("SELECT count(*) FROM arrivals").fetchone()[0] == 0
+
+
+def test_arrivals_of_a_long_attempt_are_further_apart(log: sqlite3.Connection) -> None:
+    """After 20,000 gaps of a second a gap becomes longer than a second."""
+    append = logs.append
+    begin = 0
+    for at in (0, 80_000_000, 80_002_000, 80_003_000, 80_004_100):
+        begin = append(log, 1, 1, begin, b"x\n", at=at)
+    kept = [row[0] for row in log.execute("SELECT at FROM arrivals ORDER BY line")]
+    assert kept == [0, 80_000_000, 80_004_100]
+
+
+@settings(max_examples=40, deadline=None)
+@given(pieces=st.lists(piece, max_size=8))
+def test_scanning_chunk_by_chunk_sees_each_line_once(
+    tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes]
+) -> None:
+    """The lines that begin in each chunk are together all lines, in order, with their numbers."""
+    with closing(logs.connect_logs(tmp_path_factory.mktemp("logs") / "logs.db")) as log:
+        begin = 0
+        for part in pieces:
+            if part:
+                begin = logs.append(log, 1, 1, begin, part)
+        seen: list[bytes] = []
+        scan = Scan(log, 1, 1)
+        for number in range(scan.chunks):
+            first, found = scan.lines(number)
+            assert not found or first == len(seen)
+            seen += found
+        assert seen == logs.lines(log, 1, 1, 0, 1 << 40)

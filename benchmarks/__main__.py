@@ -51,6 +51,7 @@ MEASURES: Mapping[str, Callable[[Options], Iterable[Outcome]]] = {
     "recovery": _with_options("recovery"),
     "lag": _with_options("lag"),
     "screen": _with_options("screen"),
+    "screen_large": _with_options("screen_large"),
 }
 
 

@@ -59,7 +59,12 @@ BARS: Sequence[Bar] = (
     at_most("jitter of the engine's heartbeat", 200, "ms"),
     at_most("first paint", 350, "ms"),
     at_most("bytes written while idle", 0, ""),
+    at_most("key to the first byte of its effect, p50", 15, "ms"),
     at_most("key to the first byte of its effect, p95", 33, "ms"),
+    at_most("filter of 100,000 jobs", 100, "ms"),
+    at_most("order of 100,000 jobs", 100, "ms"),
+    at_most("resident memory of the screen", 200, "MiB"),
+    at_most("processor used by the screen", 10, "%"),
     at_most("written while a log", 40, "KiB/s"),
 )
 

@@ -83,13 +83,19 @@ def _paints(home: Home, first: JobRow, options: Options) -> Iterator[Outcome]:
     )
 
 
-def _keys(terminal: Terminal, beside: str, options: Options) -> Iterator[Outcome]:
+def key_times(terminal: Terminal, keys: str) -> list[float]:
+    """Seconds from each key to the first byte of its effect."""
     times: list[float] = []
-    for key in (KEYS + PAGES) * options.runs(4):
+    for key in keys:
         times.append(terminal.answer_to(key))
         deadline = time.monotonic() + BETWEEN_SEC
         while (left := deadline - time.monotonic()) > 0:
             terminal.read(left)
+    return times
+
+
+def _keys(terminal: Terminal, beside: str, options: Options) -> Iterator[Outcome]:
+    times = key_times(terminal, (KEYS + PAGES) * options.runs(4))
     yield (f"key to the first byte of its effect, p50{beside}", 1000 * median(times), "ms", "", None)
     yield (f"key to the first byte of its effect, p95{beside}", 1000 * percentile(times, 95), "ms", "", None)
 

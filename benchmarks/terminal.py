@@ -12,6 +12,7 @@ import struct
 import sys
 import termios
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -23,20 +24,24 @@ PATIENCE_SEC = 30.0
 
 
 class Terminal:
-    """A screen on 120 by 40. A context manager; what still runs at its end is killed."""
+    """A screen on 120 by 40. A context manager; what still runs at its end is killed.
 
-    def __init__(self, home: Home) -> None:
+    It shows a home, or, with `program`, what another module of Python shows.
+    """
+
+    def __init__(self, home: Home | None, program: Sequence[str] = ("-m", "gpuscale_tui")) -> None:
         self.begun = time.perf_counter()
         self.output = b""
         environ = {
-            **clean_environ(), "TERM": "xterm-256color", "LANG": "C.UTF-8", "GPUSCALE_HOME": str(home.path),
-            "GPUSCALE_CONFIG": "/dev/null",
+            **clean_environ(), "TERM": "xterm-256color", "LANG": "C.UTF-8", "GPUSCALE_CONFIG": "/dev/null",
         }  # fmt: skip
+        if home is not None:
+            environ["GPUSCALE_HOME"] = str(home.path)
         environ.pop("NO_COLOR", None)
         self.pid, self._end = pty.fork()
         if self.pid == 0:
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-            os.execvpe(sys.executable, [sys.executable, "-m", "gpuscale_tui"], environ)  # noqa: S606 - no shell is meant
+            os.execvpe(sys.executable, [sys.executable, *program], environ)  # noqa: S606 - no shell is meant
 
     def __enter__(self) -> Self:
         return self
@@ -62,10 +67,10 @@ class Terminal:
         self.output += found
         return found
 
-    def wait_for(self, words: str) -> float:
-        """Seconds since its start until it has written some words."""
+    def wait_for(self, words: str, after: int = 0) -> float:
+        """Seconds since its start until it has written some words, after so many bytes."""
         deadline = time.monotonic() + PATIENCE_SEC
-        while words.encode() not in self.output:
+        while words.encode() not in self.output[after:]:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the screen has not shown {words!r} within {PATIENCE_SEC:g} s")
             self.read(0.1)
@@ -83,6 +88,13 @@ class Terminal:
         while (left := deadline - time.monotonic()) > 0:
             self.read(left)
         return len(self.output) - begin
+
+    def effect_of(self, keys: str, words: str) -> float:
+        """Seconds from pressing keys until some words are written because of them."""
+        at, begin = len(self.output), time.perf_counter()
+        self.type(keys)
+        self.wait_for(words, at)
+        return time.perf_counter() - begin
 
     def answer_to(self, keys: str) -> float:
         """Seconds from pressing keys to the first byte that comes of it."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gpuscale_tui.model.jobs import Attempt, JobSpec
+from gpuscale_tui.model.jobs import Attempt, JobSpec, StartFrom
 from gpuscale_tui.model.machines import Endpoint
 from gpuscale_tui.model.money import Terms
 from gpuscale_tui.model.offers import Offer
@@ -176,7 +176,7 @@ def _afternoon(w: Writer, wanted: list[JobSpec]) -> None:
     w.ready(w4, 46)
     resumed = w.db.write(jobs.place, 2, w4, now=ago(45.9), epoch=w.epoch)
     assert resumed is not None
-    w.db.write(jobs.record_resume, resumed, 2, now=ago(45.85), epoch=w.epoch)
+    w.db.write(jobs.record_resume, resumed, StartFrom(2, 2), now=ago(45.85), epoch=w.epoch)
     for state, minutes in ((AttemptState.STAGING, 45.8), (AttemptState.RUNNING, 45.6)):
         resumed = w.db.write(jobs.advance_attempt, resumed, state, now=ago(minutes), epoch=w.epoch)
     w.running[2] = resumed

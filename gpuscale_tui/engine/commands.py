@@ -8,27 +8,90 @@ asks, `now` UTC ms. Raises NotFound, FieldError or Refused.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 
 from gpuscale_tui.model.errors import FieldError, NotFound, Refused
 from gpuscale_tui.model.hosts import Ban
-from gpuscale_tui.model.jobs import JobSpec, job_label, worker_label
+from gpuscale_tui.model.jobs import JobSpec, StartFrom, job_label, worker_label
 from gpuscale_tui.model.money import Terms, format_usd, parse_usd
 from gpuscale_tui.model.plain import clean
 from gpuscale_tui.model.settings import Settings
-from gpuscale_tui.model.states import LIVE_WORKER_STATES
-from gpuscale_tui.store import engines, hosts, jobs, market, workers
+from gpuscale_tui.model.states import LIVE_WORKER_STATES, JobState
+from gpuscale_tui.model.sweep import PARAM_PREFIX
+from gpuscale_tui.store import engines, events, hosts, jobs, market, workers
 from gpuscale_tui.store.home import Home
-from gpuscale_tui.store.secrets import write_job_secrets
+from gpuscale_tui.store.secrets import read_job_secrets, write_job_secrets
 
 
-def submit(connection: sqlite3.Connection, home: Home, specs: Sequence[JobSpec], *, now: int) -> list[int]:
-    """Submit jobs, all or none; returns their ids in the order given. Values of secrets go to 0600 files only."""
+def submit(
+    connection: sqlite3.Connection, home: Home, specs: Sequence[JobSpec], *, now: int, secrets_of: int | None = None
+) -> list[int]:
+    """Submit jobs, all or none; returns their ids in the order given. Values of secrets go to 0600 files only.
+
+    Secrets with an empty value take that of the same name of the job `secrets_of`. Raises NotFound or Refused where a
+    job is to start from a snapshot that is not kept.
+    """
+    for start in dict.fromkeys(spec.start_from for spec in specs):
+        if start is not None:
+            _must_be_kept(connection, start)
+    known = read_job_secrets(home, secrets_of) if secrets_of is not None else {}
     ids = jobs.insert(connection, specs, now)
     for job_id, spec in zip(ids, specs, strict=True):
         if spec.secret_env:
-            write_job_secrets(home, job_id, spec.secret_env)
+            write_job_secrets(home, job_id, _known(spec.secret_env, known))
     return ids
+
+
+def _must_be_kept(connection: sqlite3.Connection, start: StartFrom) -> None:
+    from gpuscale_tui.engine.checkpoints import must_be_kept  # only here: submitting hardly ever needs it
+
+    must_be_kept(connection, start)
+
+
+def _known(secrets: Mapping[str, str], known: Mapping[str, str]) -> dict[str, str]:
+    """Secrets, the empty ones with the value that is known."""
+    return {name: value or known.get(name, "") for name, value in secrets.items()}
+
+
+def edit(
+    connection: sqlite3.Connection, home: Home, job_id: int, attempt: int, spec: JobSpec, *, user: str, now: int
+) -> JobSpec:
+    """Ask for something else in a job that waits; returns what was asked for before, without values of secrets.
+
+    `attempt` is its latest one as the user saw it: where it has run since, nothing changes. Its user, its sweep's
+    values and what it starts from stay; secrets with an empty value stay as they are. Raises NotFound, Refused, and
+    FieldError for a project where it has cost something already.
+    """
+    job = jobs.get(connection, job_id)
+    if job is None:
+        raise NotFound(f"there is no job {job_label(job_id)}; `gpuscale queue` lists them")
+    if job.state != JobState.PENDING:
+        raise Refused(f"{job_label(job_id)} is {job.state} now: only a waiting job can be edited")
+    if job.attempt != attempt:
+        raise Refused(f"{job_label(job_id)} has run in the meantime: look at it again before you edit it")
+    before = job.spec
+    if job.cost and spec.project != before.project:
+        raise FieldError("project", spec.project, f"{before.project or 'none'}: it has cost something, booked to that")
+    chosen = {name: value for name, value in before.env.items() if name.startswith(PARAM_PREFIX)}
+    wanted = replace(
+        spec, user=before.user, params=before.params, start_from=before.start_from, env={**spec.env, **chosen},
+        name=spec.name or before.name,
+    )  # fmt: skip
+    jobs.replace_spec(connection, job_id, wanted)
+    changed = dict.fromkeys([*changes(before, wanted), *(["secrets"] if any(spec.secret_env.values()) else [])])
+    events.append(connection, now, "request", f"edited by {user}: {', '.join(changed) or 'nothing'}", job_id=job_id)
+    if any(spec.secret_env.values()) or spec.secret_env.keys() != before.secret_env.keys():
+        write_job_secrets(home, job_id, _known(spec.secret_env, read_job_secrets(home, job_id)))
+    return before
+
+
+def changes(before: JobSpec, after: JobSpec) -> list[str]:
+    """Names of the fields that differ, those of secrets by their names only."""
+    names = [each.name for each in fields(JobSpec) if each.name not in {"secret_env", "env", "params"}]
+    found = [name for name in names if getattr(before, name) != getattr(after, name)]
+    found += ["env"] if dict(before.env) != dict(after.env) else []
+    return found + (["secrets"] if before.secret_env.keys() != after.secret_env.keys() else [])
 
 
 def cancel(connection: sqlite3.Connection, job_ids: Sequence[int], *, user: str, now: int) -> list[tuple[int, str]]:
@@ -51,14 +114,17 @@ def set_priority(connection: sqlite3.Connection, job_id: int, priority: int, *, 
     jobs.set_priority(connection, job_id, priority, now, user)
 
 
-def release(connection: sqlite3.Connection, worker_id: int, *, user: str, now: int) -> None:
-    """Ask for a worker to be given back; a job on it is saved, stopped and put back in the queue."""
+def release(connection: sqlite3.Connection, worker_id: int, *, user: str, now: int, wait_ms: int = 0) -> int:
+    """Ask for a worker to be given back; a job on it is saved, stopped and put back in the queue.
+
+    The engine hears it after `wait_ms`; returns the request, which can be taken back until then.
+    """
     worker = workers.get(connection, worker_id)
     if worker is None:
         raise NotFound(f"there is no worker {worker_label(worker_id)}; `gpuscale workers` lists them")
     if worker.state not in LIVE_WORKER_STATES:
         raise Refused(f"{worker_label(worker_id)} is {worker.state} already")
-    engines.ask(connection, "release", worker_id, user=user, now=now)
+    return engines.ask(connection, "release", worker_id, user=user, now=now, wait_ms=wait_ms)
 
 
 def scale_up(connection: sqlite3.Connection, amount: int, settings: Settings, *, user: str, now: int) -> None:
@@ -103,17 +169,25 @@ def cheapest_price(connection: sqlite3.Connection, settings: Settings) -> int:
     return min(known, default=parse_usd(settings.scaler.max_price_per_gpu))
 
 
-def scale_down(connection: sqlite3.Connection, amount: int, *, user: str, now: int) -> None:
-    """Ask for `amount` machines to be given back: idle ones first, the dearest first."""
+def scale_down(connection: sqlite3.Connection, amount: int, *, user: str, now: int, wait_ms: int = 0) -> int:
+    """Ask for `amount` machines to be given back: idle ones first, the dearest first.
+
+    The engine hears it after `wait_ms`; returns the request, which can be taken back until then.
+    """
     live = len(workers.live(connection))
     if amount > live:
         raise Refused(f"only {live} machines are rented")
-    engines.ask(connection, "scale_down", amount, user=user, now=now)
+    return engines.ask(connection, "scale_down", amount, user=user, now=now, wait_ms=wait_ms)
 
 
 def stop(connection: sqlite3.Connection, *, at_once: bool, user: str, now: int) -> None:
     """Ask the engine to end: after what runs has finished, or at once after saving and giving everything back."""
     engines.ask(connection, "stop_now" if at_once else "stop", None, user=user, now=now)
+
+
+def reload(connection: sqlite3.Connection, *, user: str, now: int) -> None:
+    """Ask a running engine to read the settings anew; one that starts later reads them anyway."""
+    engines.ask(connection, "reload", None, user=user, now=now)
 
 
 def ban(

@@ -55,7 +55,9 @@ def find(connection: sqlite3.Connection, job_id: int, number: int) -> Assignment
 
 def is_staged(job: Job) -> bool:
     """Whether anything must be brought to the machine before the command of this attempt can start."""
-    return job.spec.workdir is not None or job.attempt > 1 or job.spec.checkpoint_dir is not None
+    spec = job.spec
+    brings = spec.workdir is not None or spec.checkpoint_dir is not None or spec.start_from is not None
+    return brings or job.attempt > 1
 
 
 def place_waiting(

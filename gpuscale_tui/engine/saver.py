@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gpuscale_tui.engine.context import Context
-from gpuscale_tui.model.jobs import Attempt
+from gpuscale_tui.model.jobs import Attempt, Job, StartFrom
 from gpuscale_tui.remote.attempts import AttemptRef
 from gpuscale_tui.remote.errors import TransferError
 from gpuscale_tui.remote.site import Site
 from gpuscale_tui.remote.transfer import FetchedFile, RemoteFile
 from gpuscale_tui.store import jobs, snapshots
-from gpuscale_tui.store.checkpoints import Draft, Snapshot, SnapshotMeta
+from gpuscale_tui.store.checkpoints import Draft, Snapshot, SnapshotError, SnapshotMeta, SnapshotStore, verify
 
 MEGABYTE = 1_000_000
 FETCH_TRIES = 3
@@ -37,12 +37,15 @@ class Saver:
         self._saved: Signature | None = None
         self._lock = asyncio.Lock()
 
-    async def restore(self, site: Site) -> Snapshot | None:
-        """Put the newest valid snapshot of the job, if any, into the attempt's checkpoint directory."""
+    async def restore(self, site: Site, job: Job) -> Snapshot | None:
+        """Put the newest valid snapshot of the job, else the one that it starts from, into its checkpoint directory.
+
+        Raises SnapshotError when the one that it is told to start from is not whole.
+        """
         context, attempt = self._context, self._attempt
         broken: list[str] = []
         snapshot = await asyncio.to_thread(
-            context.snapshots.newest_valid, attempt.job_id,
+            _choose, context.snapshots, job,
             lambda number, reason: broken.append(f"snapshot {number} is skipped: {reason}"),
         )  # fmt: skip
         for text in broken:
@@ -51,7 +54,8 @@ class Saver:
             return None
         names = [entry.name for entry in snapshot.files]
         await site.put_tree(self._directory, snapshot.files_path, names)
-        await context.db.write(jobs.record_resume, attempt, snapshot.number, now=context.now(), epoch=context.epoch)
+        source = StartFrom(snapshot.meta.job_id, snapshot.number)
+        await context.db.write(jobs.record_resume, attempt, source, now=context.now(), epoch=context.epoch)
         self._saved = _signature(await site.list_tree(self._directory))
         return snapshot
 
@@ -99,11 +103,24 @@ class Saver:
             snapshot.size, now=context.now(), epoch=context.epoch,
         )  # fmt: skip
         keep = context.settings.checkpoints.keep
-        pruned = await asyncio.to_thread(context.snapshots.prune, attempt.job_id, keep, trusted=snapshot.number)
-        for number in pruned:
-            await context.db.write(
+        old = await asyncio.to_thread(context.snapshots.superfluous, attempt.job_id, keep, trusted=snapshot.number)
+        for number in old:
+            if await context.db.write(
                 snapshots.mark_pruned, attempt.job_id, number, now=context.now(), epoch=context.epoch
-            )
+            ):
+                await asyncio.to_thread(context.snapshots.remove, attempt.job_id, number)
+
+
+def _choose(store: SnapshotStore, job: Job, report: Callable[[int, str], None]) -> Snapshot | None:
+    start = job.spec.start_from
+    found = store.newest_valid(job.id, report, after=job.start_after)
+    if found is not None or start is None:
+        return found
+    chosen = store.find(start.job_id, start.snapshot)
+    reason = verify(chosen)
+    if reason is not None:
+        raise SnapshotError(f"snapshot {start.label}: {reason}")
+    return chosen
 
 
 def _signature(listed: Sequence[RemoteFile]) -> Signature:

@@ -11,6 +11,7 @@ from gpuscale_tui.model.jobs import Job
 from gpuscale_tui.remote import transfer
 from gpuscale_tui.remote.attempts import AttemptRef
 from gpuscale_tui.remote.site import Site
+from gpuscale_tui.store.checkpoints import SnapshotError
 
 MEGABYTE = 1_000_000
 
@@ -27,7 +28,10 @@ async def stage(context: Context, site: Site, ref: AttemptRef, job: Job, saver: 
     await site.prepare(ref)
     if job.spec.workdir is not None:
         await _put_workdir(context, site, ref, Path(job.spec.workdir))
-    snapshot = await saver.restore(site)
+    try:
+        snapshot = await saver.restore(site, job)
+    except SnapshotError as error:
+        raise JobInputError(f"it cannot begin with the snapshot that it is to start from: {error}") from error
     resumed_from = "" if snapshot is None else await site.checkpoint_path(ref)
     path = job.spec.checkpoint_dir
     if path is not None and not await site.link_checkpoints(ref, path):

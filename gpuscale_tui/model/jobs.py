@@ -27,6 +27,19 @@ RESERVED_PREFIX = "GPUSCALE_"
 
 
 @dataclass(frozen=True, slots=True)
+class StartFrom:
+    """A snapshot that a job begins with: of another job (a branch), or an older one of its own."""
+
+    job_id: int
+    snapshot: int
+
+    @property
+    def label(self) -> str:
+        """`j17/3`."""
+        return f"{job_label(self.job_id)}/{self.snapshot}"
+
+
+@dataclass(frozen=True, slots=True)
 class JobSpec:
     """One unit of training work as its user asks for it; refused with a FieldError where a field is wrong.
 
@@ -35,7 +48,8 @@ class JobSpec:
     `secret_env` values never reach the database. `workdir` is an absolute local directory. `checkpoint_dir` is where
     the command writes its checkpoints, relative to its working directory, when it cannot use CHECKPOINT_DIR.
     `retries` bounds how often it is put back after a machine was lost; None means the setting `max_retries`.
-    `params` are the values that a sweep chose for this job.
+    `params` are the values that a sweep chose for this job. `start_from` is what it finds in CHECKPOINT_DIR as long as
+    it has no newer snapshot of its own.
     """
 
     image: str
@@ -57,6 +71,7 @@ class JobSpec:
     market: Market | None = None
     retries: int | None = None
     user: str = ""
+    start_from: StartFrom | None = None
 
     def __post_init__(self) -> None:
         check_spec(self)
@@ -78,7 +93,8 @@ class Job:
     """A job as it stands.
 
     Times are UTC ms, `cost` is micro-dollars so far, `attempt` the number of the latest attempt (0: none yet), `faults`
-    how often it was put back since its user last asked for it, `not_before` when it may be placed again.
+    how often it was put back since its user last asked for it, `not_before` when it may be placed again. Snapshots of
+    attempts above `start_after` are newer than the one that it starts from.
     """
 
     id: int
@@ -96,6 +112,7 @@ class Job:
     cause: Cause | None
     error: str | None
     cost: int
+    start_after: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +155,15 @@ def parse_label(text: str, letter: str) -> int | None:
     """17 for `j17` or `17` (letter `j`), None when the text names nothing of this kind."""
     match = re.fullmatch(rf"{letter}?([1-9][0-9]{{0,17}})", text.strip(), re.IGNORECASE | re.ASCII)
     return int(match.group(1)) if match else None
+
+
+def parse_start(text: str) -> StartFrom:
+    """`j17/3`: snapshot 3 of job 17. Raises FieldError (field `from`)."""
+    job, _, number = text.strip().partition("/")
+    job_id = parse_label(job, "j")
+    if job_id is None or not (number.isascii() and number.isdigit() and 0 < int(number[:10]) < 10**9):
+        raise FieldError("from", text, "a job and the number of one of its snapshots, such as j17/3")
+    return StartFrom(job_id, int(number))
 
 
 def is_secret_name(name: str) -> bool:

@@ -12,6 +12,7 @@ one engine at a time works on a job's directory.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -147,10 +148,17 @@ class SnapshotStore:
                 found.append(snapshot)
         return found
 
-    def newest_valid(self, job_id: int, report: Callable[[int, str], None] | None = None) -> Snapshot | None:
-        """The newest snapshot whose every file is as its manifest says; `report` hears of each broken one and why."""
+    def newest_valid(
+        self, job_id: int, report: Callable[[int, str], None] | None = None, *, after: int = 0
+    ) -> Snapshot | None:
+        """The newest snapshot whose every file is as its manifest says; `report` hears of each broken one and why.
+
+        Only those of attempts above `after` count.
+        """
         for number in self._numbers(job_id):
             snapshot = self._load(job_id, number)
+            if isinstance(snapshot, Snapshot) and snapshot.meta.attempt <= after:
+                continue
             reason = verify(snapshot) if isinstance(snapshot, Snapshot) else snapshot
             if reason is None and isinstance(snapshot, Snapshot):
                 return snapshot
@@ -158,24 +166,38 @@ class SnapshotStore:
                 report(number, reason)
         return None
 
-    def prune(self, job_id: int, keep: int, *, trusted: int | None = None) -> list[int]:
-        """Remove all but the newest `keep` snapshots, never the newest valid one; returns the numbers removed.
+    def find(self, job_id: int, number: int) -> Snapshot:
+        """One snapshot by its manifest; its files are not looked at. Raises SnapshotError where that cannot be read."""
+        found = self._load(job_id, number)
+        if isinstance(found, str):
+            raise SnapshotError(f"snapshot {number} of {job_label(job_id)}: {found}")
+        return found
 
-        `trusted` is the number of one that is known to be valid (just committed): it is not verified again. Where none
-        is valid, none is removed.
+    def numbers(self, job_id: int) -> list[int]:
+        """Numbers of the snapshots on disk, newest first, whole or not."""
+        return self._numbers(job_id)
+
+    def superfluous(self, job_id: int, keep: int, *, trusted: int | None = None) -> list[int]:
+        """The snapshots that may go: all but the newest `keep`, never the newest valid one; none where none is valid.
+
+        `trusted` is the number of one that is known to be valid (just committed): it is not verified again.
         """
-        self._sweep(job_id, GONE)
         numbers = self._numbers(job_id)
         doomed = numbers[max(1, keep) :]
         if not doomed:
             return []
         valid = trusted if trusted in numbers else self._newest_valid_number(job_id)
-        if valid is None:
-            return []
-        removed = [number for number in doomed if number != valid]
-        for number in removed:
-            self._remove(job_id, number)
-        return removed
+        return [] if valid is None else [number for number in doomed if number != valid]
+
+    def remove(self, job_id: int, number: int) -> None:
+        """Remove a snapshot, and what an interrupted removal left. One that is gone already is no error."""
+        self._sweep(job_id, GONE)
+        home = self._home(job_id)
+        gone = home / f"{GONE}{number}"
+        with contextlib.suppress(FileNotFoundError):
+            (home / str(number)).rename(gone)
+            sync_directory(home)
+        _discard(gone)
 
     def discard_drafts(self, job_id: int) -> None:
         """Remove what interrupted snapshots and removals left behind."""
@@ -212,18 +234,21 @@ class SnapshotStore:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SnapshotError) as error:
             return f"its manifest cannot be read: {error}"
 
-    def _remove(self, job_id: int, number: int) -> None:
-        home = self._home(job_id)
-        gone = home / f"{GONE}{number}"
-        (home / str(number)).rename(gone)
-        sync_directory(home)
-        shutil.rmtree(gone)
-
     def _sweep(self, job_id: int, prefix: str) -> None:
         home = self._home(job_id)
         if home.is_dir():
             for path in [path for path in home.iterdir() if path.name.startswith(prefix)]:
-                shutil.rmtree(path)
+                _discard(path)
+
+
+def _discard(directory: Path) -> None:
+    """Remove a directory that another program may be removing, too."""
+
+    def gone(_function: object, _path: object, told: tuple[type[BaseException], BaseException, object]) -> None:
+        if not isinstance(told[1], FileNotFoundError):
+            raise told[1]
+
+    shutil.rmtree(directory, onerror=gone)
 
 
 def check_name(name: str) -> None:

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from gpuscale_tui.model.jobs import Attempt, Job, JobSpec, job_label
+from gpuscale_tui.model.jobs import Attempt, Job, JobSpec, StartFrom, job_label
 from gpuscale_tui.model.states import (
     ATTEMPT_TRANSITIONS,
     FAILING_CAUSES,
@@ -63,12 +63,14 @@ def insert(connection: sqlite3.Connection, specs: Sequence[JobSpec], now: int) -
 _SPEC_COLUMNS = (
     "name", "priority", "group_key", "command", "argv", "image", "gpu_type", "gpu_count", "max_price",
     "max_runtime_sec", "env", "secret_names", "params", "workdir", "checkpoint_dir", "project", "provider", "market",
-    "retries", "user",
+    "retries", "user", "start_job", "start_snapshot",
 )  # fmt: skip
 _INSERT = (
     f"INSERT INTO jobs (id, state, submitted_at, {', '.join(_SPEC_COLUMNS)})"
     f" VALUES (:id, 'pending', :now, {', '.join(':' + name for name in _SPEC_COLUMNS)})"
 )
+
+_UPDATE = f"UPDATE jobs SET {', '.join(f'{name} = :{name}' for name in _SPEC_COLUMNS)} WHERE id = :id"
 
 
 def place(
@@ -238,30 +240,34 @@ def record_output(connection: sqlite3.Connection, job_id: int, number: int, size
 
 
 def record_resume(
-    connection: sqlite3.Connection, attempt: Attempt, snapshot: int, *, now: int, epoch: int | None
+    connection: sqlite3.Connection, attempt: Attempt, source: StartFrom, *, now: int, epoch: int | None
 ) -> None:
     """Note which snapshot was put back before this attempt's command started."""
+    words = f"resumes from snapshot {source.snapshot}"
+    if source.job_id != attempt.job_id:
+        words = f"begins with snapshot {source.snapshot} of {job_label(source.job_id)}"
     connection.execute(
         "UPDATE attempts SET resumed_from = ? WHERE job_id = ? AND number = ?",
-        (snapshot, attempt.job_id, attempt.number),
+        (source.snapshot, attempt.job_id, attempt.number),
     )
     events.append(
-        connection, now, "attempt", f"resumes from snapshot {snapshot}", epoch=epoch, job_id=attempt.job_id,
+        connection, now, "attempt", words, epoch=epoch, job_id=attempt.job_id,
         attempt=attempt.number, worker_id=attempt.worker_id,
     )  # fmt: skip
 
 
 def request_cancel(
-    connection: sqlite3.Connection, job_ids: Iterable[int], now: int, user: str
+    connection: sqlite3.Connection, job_ids: Iterable[int], now: int, user: str, wait_ms: int = 0
 ) -> list[tuple[int, str]]:
-    """Cancel pending jobs at once and ask the engine to cancel running ones.
+    """Cancel pending jobs at once and ask the engine to cancel running ones, which it hears after `wait_ms`.
 
-    Returns what became of each: `cancelled`, `cancelling`, or the final state that it already had.
+    Returns what became of each: `cancelled`, `cancelling`, or the final state that it already had. A cancellation that
+    waits to be heard is heard at once when it is asked again without waiting.
     """
-    return [(job_id, _cancel_one(connection, job_id, now, user)) for job_id in job_ids]
+    return [(job_id, _cancel_one(connection, job_id, now, user, now + wait_ms)) for job_id in job_ids]
 
 
-def _cancel_one(connection: sqlite3.Connection, job_id: int, now: int, user: str) -> str:
+def _cancel_one(connection: sqlite3.Connection, job_id: int, now: int, user: str, due_at: int) -> str:
     job = get(connection, job_id)
     if job is None:
         raise LookupError(f"there is no job j{job_id}")
@@ -278,15 +284,17 @@ def _cancel_one(connection: sqlite3.Connection, job_id: int, now: int, user: str
         return "cancelled"
     if job.state != JobState.RUNNING:
         return job.state.value
-    if job.cancel_requested_at is None:
-        connection.execute("UPDATE jobs SET cancel_requested_at = ? WHERE id = ?", (now, job_id))
+    if job.cancel_requested_at is None or now < job.cancel_requested_at > due_at:
+        connection.execute("UPDATE jobs SET cancel_requested_at = ? WHERE id = ?", (due_at, job_id))
         events.append(connection, now, "request", f"cancel asked by {user}", job_id=job_id, attempt=job.attempt)
     return "cancelling"
 
 
-def cancelling(connection: sqlite3.Connection) -> list[Job]:
-    """Jobs that a user wants cancelled and that have not ended yet."""
-    found = connection.execute("SELECT * FROM jobs WHERE cancel_requested_at IS NOT NULL")
+def cancelling(connection: sqlite3.Connection, now: int) -> list[Job]:
+    """Jobs that a user wants cancelled and that have not ended yet; not those whose user may still take that back."""
+    found = connection.execute(
+        "SELECT * FROM jobs WHERE cancel_requested_at IS NOT NULL AND cancel_requested_at <= ?", (now,)
+    )
     return [rows.job(row) for row in found]
 
 
@@ -294,8 +302,8 @@ def cancel_requeued(connection: sqlite3.Connection, job_id: int, *, now: int, ep
     """Finish a cancellation whose job was put back to `pending` in the meantime."""
     changed = connection.execute(
         "UPDATE jobs SET state = 'cancelled', finished_at = ?, cause = 'cancelled', cancel_requested_at = NULL"
-        " WHERE id = ? AND state = 'pending' AND cancel_requested_at IS NOT NULL RETURNING id",
-        (now, job_id),
+        " WHERE id = ? AND state = 'pending' AND cancel_requested_at <= ? RETURNING id",
+        (now, job_id, now),
     ).fetchall()
     if changed:
         events.append(
@@ -327,6 +335,20 @@ def retry(connection: sqlite3.Connection, job_id: int, now: int, user: str) -> b
         connection, now, "job", f"retried by {user}", job_id=job_id, from_state=job.state, to_state=JobState.PENDING
     )
     return True
+
+
+def start_from(connection: sqlite3.Connection, job_id: int, start: StartFrom | None, *, after: int) -> None:
+    """What a waiting job begins with, until it has a snapshot of an attempt above `after`."""
+    connection.execute(
+        "UPDATE jobs SET start_job = ?, start_snapshot = ?, start_after = ? WHERE id = ?",
+        (start.job_id if start else None, start.snapshot if start else None, after, job_id),
+    )
+
+
+def replace_spec(connection: sqlite3.Connection, job_id: int, spec: JobSpec) -> None:
+    """Ask for something else in a job that waits."""
+    columns = rows.spec_columns(spec)
+    connection.execute(_UPDATE, {**columns, "name": spec.name or f"job {job_id}", "id": job_id})
 
 
 def _let_go(connection: sqlite3.Connection, job: Job, now: int, user: str) -> bool:

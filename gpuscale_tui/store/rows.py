@@ -6,7 +6,7 @@ import json
 import sqlite3
 from dataclasses import asdict
 
-from gpuscale_tui.model.jobs import Attempt, Job, JobSpec
+from gpuscale_tui.model.jobs import Attempt, Job, JobSpec, StartFrom
 from gpuscale_tui.model.machines import Endpoint
 from gpuscale_tui.model.money import Terms
 from gpuscale_tui.model.offers import Market
@@ -32,6 +32,7 @@ def job(row: sqlite3.Row) -> Job:
         cause=Cause(row["cause"]) if row["cause"] else None,
         error=row["error"],
         cost=row["cost"],
+        start_after=row["start_after"],
     )
 
 
@@ -56,6 +57,7 @@ def _spec(row: sqlite3.Row) -> JobSpec:
         market=Market(row["market"]) if row["market"] else None,
         retries=row["retries"],
         user=row["user"],
+        start_from=None if row["start_job"] is None else StartFrom(row["start_job"], row["start_snapshot"]),
     )
 
 
@@ -82,6 +84,8 @@ def spec_columns(spec: JobSpec) -> dict[str, object]:
         "market": spec.market,
         "retries": spec.retries,
         "user": spec.user,
+        "start_job": spec.start_from.job_id if spec.start_from else None,
+        "start_snapshot": spec.start_from.snapshot if spec.start_from else None,
     }
 
 

@@ -365,6 +365,12 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE asked RENAME TO requests;
     CREATE INDEX requests_open ON requests (id) WHERE done_at IS NULL;
 
+    ALTER TABLE jobs ADD COLUMN start_job INTEGER; -- it begins with a snapshot of this job: another's, or an older own
+    ALTER TABLE jobs ADD COLUMN start_snapshot INTEGER; -- number of that snapshot
+    ALTER TABLE jobs ADD COLUMN start_after INTEGER NOT NULL DEFAULT 0; -- own snapshots of attempts after this one win
+    CREATE INDEX jobs_that_start_from ON jobs (start_job, start_snapshot)
+        WHERE start_job IS NOT NULL AND state IN ('pending', 'running');
+
     CREATE TABLE progress (                        -- how far each job is, by its own output; written every 10 s at most
         job_id   INTEGER PRIMARY KEY REFERENCES jobs (id),
         attempt  INTEGER NOT NULL,
@@ -392,5 +398,34 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     ALTER TABLE snapshots ADD COLUMN step INTEGER; -- the step that was known when it was taken
     CREATE INDEX spans_by_end ON spans (ended_at, started_at) WHERE ended_at IS NOT NULL; -- the timeline: 1 ms, not 25
+
+    -- how long finished jobs took, by name (its first word without the number at its end) or by project, and by GPU
+    CREATE INDEX jobs_done_by_name ON jobs
+        (rtrim(substr(name || ' ', 1, instr(name || ' ', ' ') - 1), '0123456789-_.#'), gpu_type, finished_at,
+         started_at) WHERE state = 'done';
+    CREATE INDEX jobs_done_by_project ON jobs (project, gpu_type, finished_at, started_at) WHERE state = 'done';
+
+    ALTER TABLE offers ADD COLUMN owner TEXT;
+    ALTER TABLE offers ADD COLUMN rank INTEGER;        -- among those that may be rented for the first group it serves
+    ALTER TABLE offers ADD COLUMN expected INTEGER;    -- what an hour of useful work there is expected to cost
+    ALTER TABLE offers ADD COLUMN reason TEXT NOT NULL DEFAULT ''; -- what that is made of, in words
+    ALTER TABLE offers ADD COLUMN serves TEXT NOT NULL DEFAULT '[]'; -- JSON list of group keys, the most urgent first
+    ALTER TABLE offers ADD COLUMN details TEXT NOT NULL DEFAULT '{}'; -- JSON object: the hardware and the terms
+    CREATE TABLE prices (                              -- what machines cost on the market, hour by hour
+        provider  TEXT NOT NULL,
+        gpu_type  TEXT NOT NULL,                       -- empty: no GPU
+        gpu_count INTEGER NOT NULL,
+        market    TEXT NOT NULL,
+        hour      INTEGER NOT NULL,                    -- when it began
+        low       INTEGER NOT NULL,                    -- the lowest rate of a machine seen in it, fees included
+        quarter   INTEGER NOT NULL,                    -- quartiles: the means of those of its readings
+        median    INTEGER NOT NULL,
+        three     INTEGER NOT NULL,
+        high      INTEGER NOT NULL,
+        offers    INTEGER NOT NULL,                    -- how many there were, the mean of its readings
+        readings  INTEGER NOT NULL,
+        at        INTEGER NOT NULL,                    -- of the last reading
+        PRIMARY KEY (provider, gpu_type, gpu_count, market, hour)
+    ) STRICT, WITHOUT ROWID;
     """,
 )

@@ -49,17 +49,41 @@ def record_snapshot(  # noqa: PLR0917 - the columns in their order
         )  # fmt: skip
 
 
-def mark_pruned(connection: sqlite3.Connection, job_id: int, number: int, *, now: int, epoch: int | None) -> None:
-    """Note that a snapshot was removed from disk."""
+def mark_pruned(
+    connection: sqlite3.Connection, job_id: int, number: int, *, now: int, epoch: int | None, by: str = ""
+) -> bool:
+    """Note that a snapshot goes; only then is it removed from disk. False, and nothing noted, where a job needs it.
+
+    Noted first, so that no job can be told to begin with one that is being removed. Repeating it is harmless. `by` is
+    the user who wants it.
+    """
+    if holder(connection, job_id, number) is not None:
+        return False
     pruned = connection.execute(
         "UPDATE snapshots SET pruned_at = ? WHERE job_id = ? AND number = ? AND pruned_at IS NULL RETURNING attempt",
         (now, job_id, number),
     ).fetchall()
     if pruned:
-        events.append(
-            connection, now, "attempt", f"snapshot {number} removed", epoch=epoch, job_id=job_id,
-            attempt=pruned[0]["attempt"],
-        )  # fmt: skip
+        words = f"snapshot {number} removed" + (f", by {by}" if by else "")
+        events.append(connection, now, "attempt", words, epoch=epoch, job_id=job_id, attempt=pruned[0]["attempt"])
+    return True
+
+
+def holder(connection: sqlite3.Connection, job_id: int, number: int) -> int | None:
+    """The job that is open, begins with this snapshot and has no newer one of its own; None when no job needs it."""
+    row = connection.execute(
+        "SELECT j.id FROM jobs j WHERE j.start_job = ? AND j.start_snapshot = ? AND j.state IN ('pending', 'running')"
+        " AND NOT EXISTS (SELECT 1 FROM snapshots s WHERE s.job_id = j.id AND s.attempt > j.start_after"
+        " AND s.pruned_at IS NULL) ORDER BY j.id LIMIT 1",
+        (job_id, number),
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def get(connection: sqlite3.Connection, job_id: int, number: int) -> SnapshotRow | None:
+    """One snapshot, also one that was removed."""
+    row = connection.execute("SELECT * FROM snapshots WHERE job_id = ? AND number = ?", (job_id, number)).fetchone()
+    return None if row is None else SnapshotRow(**dict(row))
 
 
 def last_snapshot_at(connection: sqlite3.Connection, job_id: int, attempt: int) -> int | None:

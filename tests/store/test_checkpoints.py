@@ -47,6 +47,14 @@ def save(store: SnapshotStore, files: dict[str, bytes], job_id: int = 17) -> Sna
     return store.commit(draft, dict.fromkeys(files, 0o644), META)
 
 
+def prune(store: SnapshotStore, job_id: int, keep: int, *, trusted: int | None = None) -> list[int]:
+    """What the engine does after each snapshot."""
+    removed = store.superfluous(job_id, keep, trusted=trusted)
+    for number in removed:
+        store.remove(job_id, number)
+    return removed
+
+
 def names(root: Path) -> set[str]:
     """Everything below a directory."""
     return {path.relative_to(root).as_posix() for path in root.rglob("*")}
@@ -81,7 +89,7 @@ def test_a_snapshot_is_files_and_a_manifest(store: SnapshotStore) -> None:
 
 def test_numbers_rise_and_are_never_used_again(store: SnapshotStore) -> None:
     assert [save(store, {"a": b"1"}).number for _ in range(3)] == [1, 2, 3]
-    assert store.prune(17, 1) == [2, 1]
+    assert prune(store, 17, 1) == [2, 1]
     assert save(store, {"a": b"1"}).number == 4
     draft = store.begin(17, after=9)
     assert draft.number == 10, "what the database knows counts, too"
@@ -196,7 +204,7 @@ def test_an_equal_file_is_stored_once(store: SnapshotStore) -> None:
         if (first.files_path / name).stat().st_ino == (second.files_path / name).stat().st_ino
     }  # fmt: skip
     assert shared == {"big"}
-    assert store.prune(17, 1) == [1]
+    assert prune(store, 17, 1) == [1]
     assert verify(second) is None, "the other name still has it"
 
 
@@ -287,20 +295,20 @@ def test_pruning_keeps_the_last_valid_one(
     made = [save(store, {"a": f"version{n}".encode()[-7:]}) for n in range(4)]
     for snapshot in made[1:]:
         damage(snapshot)
-    assert store.prune(17, 2) == [2]
+    assert prune(store, 17, 2) == [2]
     assert store.newest_valid(17) == made[0]
     damage(made[0])
-    assert store.prune(17, 1) == [], "where none is whole, none is thrown away"
+    assert prune(store, 17, 1) == [], "where none is whole, none is thrown away"
 
 
 def test_pruning_keeps_the_newest(store: SnapshotStore) -> None:
     for number in range(5):
         save(store, {"a": str(number).encode()})
-    assert store.prune(17, 3, trusted=5) == [2, 1]
-    assert store.prune(17, 3) == []
-    assert store.prune(17, 0) == [4, 3], "one stays whatever is asked"
+    assert prune(store, 17, 3, trusted=5) == [2, 1]
+    assert prune(store, 17, 3) == []
+    assert prune(store, 17, 0) == [4, 3], "one stays whatever is asked"
     assert names(store.root / "j17") == {"5", "5/manifest.json", "5/files", "5/files/a"}
-    assert store.prune(99, 1) == []
+    assert prune(store, 99, 1) == []
 
 
 def test_an_interrupted_removal_is_finished_later_and_never_shows(
@@ -309,15 +317,15 @@ def test_an_interrupted_removal_is_finished_later_and_never_shows(
     for number in range(3):
         save(store, {"a": str(number).encode()})
 
-    def killed(path: Path) -> None:
+    def killed(path: Path, **_how: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
         patched.setattr("shutil.rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
-            store.prune(17, 1)
+            prune(store, 17, 1)
     assert [snapshot.number for snapshot in store.snapshots(17)] == [3, 1]
-    assert store.prune(17, 1) == [1]
+    assert prune(store, 17, 1) == [1]
     assert {path.name for path in (store.root / "j17").iterdir()} == {"3"}
 
 
@@ -349,7 +357,7 @@ def test_an_interruption_at_any_step_of_a_commit_leaves_the_snapshot_before(
                 assert newest is not None
                 assert newest == first or (newest.number == draft.number and newest.files[0].size == 3)
                 if newest != first:
-                    store.prune(17, 99)
+                    prune(store, 17, 99)
                     break
                 continue
         assert store.newest_valid(17) == made

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gpuscale_tui.model.errors import FieldError
-from gpuscale_tui.model.jobs import JobSpec, job_label, parse_label, worker_label
+from gpuscale_tui.model.jobs import JobSpec, StartFrom, job_label, parse_label, worker_label
 from gpuscale_tui.model.offers import Market, Need
 from gpuscale_tui.model.states import AttemptState, Cause, JobState, OrderOutcome, Purpose, WorkerState
 from gpuscale_tui.store import demand, engines, events, jobs, queries, rows, workers
@@ -105,7 +105,7 @@ def test_cancel_says_what_became_of_each(bench: Bench) -> None:
     pending, done = bench.submit()[0], bench.job_in(JobState.DONE)
     said = bench.write(jobs.request_cancel, [running.job_id, pending, done], T0 + 1, "ann")
     assert said == [(running.job_id, "cancelling"), (pending, "cancelled"), (done, "done")]
-    assert [job.id for job in bench.read(jobs.cancelling)] == [running.job_id]
+    assert [job.id for job in bench.read(jobs.cancelling, T0 + 1)] == [running.job_id]
     job = bench.read(jobs.get, pending)
     assert job is not None
     assert (job.state, job.cause, job.finished_at) == (JobState.CANCELLED, Cause.CANCELLED, T0 + 1)
@@ -162,7 +162,7 @@ def test_priority_changes_the_order(bench: Bench) -> None:
 def test_output_and_resumption_are_noted_on_the_attempt(bench: Bench) -> None:
     attempt = bench.placed()
     bench.write(jobs.record_output, attempt.job_id, 1, 4711)
-    bench.write(jobs.record_resume, attempt, 3, **bench.by)
+    bench.write(jobs.record_resume, attempt, StartFrom(attempt.job_id, 3), **bench.by)
     found = bench.read(jobs.get_attempt, attempt.job_id, 1)
     assert found == dataclasses.replace(attempt, output_bytes=4711, resumed_from=3)
     assert found.remote_name == "j1-1"

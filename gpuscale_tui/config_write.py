@@ -47,6 +47,32 @@ class Written:
     undo: Mapping[str, object]
 
 
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The files of the settings, as a program was told of them: `--config` or None, and its environment."""
+
+    option: Path | None
+    environ: Mapping[str, str]
+
+    @property
+    def config(self) -> Path:
+        """The user's config.toml."""
+        return config_path(self.option, self.environ)
+
+    @property
+    def settings(self) -> Path:
+        """What is written here."""
+        return settings_path(self.option, self.environ)
+
+    def read(self) -> Loaded:
+        """Read and check. Raises ConfigError."""
+        return load(self.option, self.environ)
+
+    def change(self, changes: Mapping[str, object]) -> Written:
+        """As `change`."""
+        return change(self.option, self.environ, changes)
+
+
 def settings_path(option: str | Path | None, environ: Mapping[str, str]) -> Path:
     """Where settings.toml is."""
     return config_path(option, environ).with_name(SETTINGS_NAME)

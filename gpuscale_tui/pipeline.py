@@ -13,6 +13,7 @@ import getpass
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -127,7 +128,8 @@ class Pipeline:
         environ: Mapping[str, str] | None = None,
     ) -> None:
         self._environ = os.environ if environ is None else environ
-        self._settings = _settings(config, providers, config_file, self._environ)
+        self._read = partial(_settings, config, providers, config_file, self._environ)
+        self._settings = self._read()
         self._home = Home.locate(None if home is None else str(home), self._environ)
         self._home.ensure()
         self._engine: Engine | None = None
@@ -165,7 +167,10 @@ class Pipeline:
         """
         if self._engine is not None and self._engine.alive:
             raise GpuscaleError("this pipeline has been started already")
-        engine = Engine(self._home, self._settings, mode="pipeline", environ=self._environ, exit_when_idle=block)
+        engine = Engine(
+            self._home, self._settings, mode="pipeline", environ=self._environ, exit_when_idle=block,
+            read_again=self._read,
+        )  # fmt: skip
         self._engine = engine.__enter__()
         if block:
             try:

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from gpuscale_tui import __version__
-from gpuscale_tui.cli.common import config_option, home_option, settings_of
+from gpuscale_tui.cli.common import config_option, home_option, load_settings, settings_of
 from gpuscale_tui.cli.errors import guarded, pipe_closed
 from gpuscale_tui.model.errors import nearest
 from gpuscale_tui.store.home import Home
@@ -135,7 +135,10 @@ def _autopilot(home: Home, config: Path | None, exit_when_idle: bool) -> int:
     settings = settings_of(config)
     from gpuscale_tui.engine.autopilot import run_autopilot
 
-    return run_autopilot(home, settings, exit_when_idle=exit_when_idle, environ=os.environ)
+    return run_autopilot(
+        home, settings, exit_when_idle=exit_when_idle, environ=os.environ,
+        read_again=lambda: load_settings(config).settings,
+    )  # fmt: skip
 
 
 def _screen(home: Home, config: Path | None, *, readonly: bool) -> int:

@@ -7,7 +7,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from types import FrameType
 from typing import TextIO
@@ -27,9 +27,15 @@ EVENTS_AT_ONCE = 500
 
 
 def run_autopilot(
-    home: Home, settings: Settings, *, exit_when_idle: bool, environ: Mapping[str, str], out: TextIO | None = None
+    home: Home,
+    settings: Settings,
+    *,
+    exit_when_idle: bool,
+    environ: Mapping[str, str],
+    out: TextIO | None = None,
+    read_again: Callable[[], Settings] | None = None,
 ) -> int:
-    """Run until stopped, or until idle; prints every event as one JSON line.
+    """Run until stopped, or until idle; prints every event as one JSON line. `read_again` is the engine's.
 
     The first SIGINT lets what runs finish, a second one or SIGTERM saves and gives everything back at once. Returns 0
     after an orderly end, 1 after a failure or with machines not confirmed released. Raises EngineRunning and settings'
@@ -41,7 +47,9 @@ def run_autopilot(
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     with Database(home.database) as db:
         last = db.read(events.latest_id)
-        with Engine(home, settings, mode="autopilot", environ=environ, exit_when_idle=exit_when_idle) as engine:
+        with Engine(
+            home, settings, mode="autopilot", environ=environ, exit_when_idle=exit_when_idle, read_again=read_again
+        ) as engine:
             _listen(engine)
             while True:
                 ended = engine.wait(LOOK_SEC)

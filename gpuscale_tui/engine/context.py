@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from gpuscale_tui.model.settings import Settings
 from gpuscale_tui.providers.base import Provider
@@ -67,11 +68,29 @@ class Control:
         self.done.set()
 
 
-@dataclass(frozen=True, slots=True)
+class Sources(Protocol):
+    """Where the settings come from, to be read anew while the engine works."""
+
+    def read(self) -> Settings:
+        """Read and check them. Blocks; raises GpuscaleError or OSError."""
+        ...
+
+    def prints(self, settings: Settings) -> Mapping[str, object]:
+        """What each provider would be made of, by its name: equal prints, equal providers. Raises GpuscaleError."""
+        ...
+
+    def providers(self, settings: Settings) -> Mapping[str, Provider]:
+        """Make the providers anew; they are closed by whoever owns the sources. Raises GpuscaleError."""
+        ...
+
+
+@dataclass(slots=True)
 class Context:
     """The engine's parts, shared by its services. `now` gives UTC ms; `base` is our directory on every machine.
 
-    `connect` opens a way to a machine. `new_token` gives a name for an order that no other has.
+    `connect` opens a way to a machine. `new_token` gives a name for an order that no other has. `settings`, `providers`
+    and `switched_off` (providers that the settings no longer have, kept for what is rented there) change when the
+    settings are read anew, by the reloader alone: services read them when they use them and keep none of them.
     """
 
     home: Home
@@ -88,6 +107,8 @@ class Context:
     control: Control
     connect: Connect
     new_token: Callable[[], str]
+    sources: Sources | None = None
+    switched_off: frozenset[str] = frozenset()
 
     async def warn(
         self, detail: str, *, job_id: int | None = None, worker_id: int | None = None, attempt: int | None = None

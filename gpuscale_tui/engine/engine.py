@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -30,6 +29,7 @@ from gpuscale_tui.engine.planner import Planner
 from gpuscale_tui.engine.reconciler import Reconciler
 from gpuscale_tui.engine.releaser import Releaser
 from gpuscale_tui.engine.renter import Renter
+from gpuscale_tui.engine.reloader import FileSources
 from gpuscale_tui.engine.runner import Runner
 from gpuscale_tui.engine.service import serve
 from gpuscale_tui.engine.steady import Steady
@@ -38,7 +38,6 @@ from gpuscale_tui.engine.treasurer import Treasurer
 from gpuscale_tui.engine.wallet import Wallet
 from gpuscale_tui.engine.watcher import Watcher
 from gpuscale_tui.model.settings import Settings
-from gpuscale_tui.providers.registry import build_providers
 from gpuscale_tui.remote.keys import ensure_client_key
 from gpuscale_tui.remote.site import over_ssh
 from gpuscale_tui.store import engines
@@ -73,7 +72,8 @@ class Engine:
     """The engine of one home, on a thread and an event loop of its own. A context manager.
 
     Leaving the block without `stop` detaches: machines, jobs and orders stay as they are for the next engine. Nothing
-    in here ever calls into the screen. `mode` (screen, autopilot, pipeline) is what others are told.
+    in here ever calls into the screen. `mode` (screen, autopilot, pipeline) is what others are told. `read_again`
+    reads the settings once more, when somebody asks for that; without it they stay as they are.
     Raises EngineRunning, StoreError or FieldError when it cannot start.
     """
 
@@ -86,6 +86,7 @@ class Engine:
         environ: Mapping[str, str],
         exit_when_idle: bool = False,
         now: Callable[[], int] = utc_ms,
+        read_again: Callable[[], Settings] | None = None,
     ) -> None:
         self._home = home
         self._settings = settings
@@ -93,6 +94,7 @@ class Engine:
         self._environ = environ
         self._exit_when_idle = exit_when_idle
         self._now = now
+        self._read_again = read_again
         self._lock = EngineLock(home)
         self._control = Control()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -172,8 +174,9 @@ class Engine:
         self._now = Steady(self._now, self._loop.time)
         self._main = asyncio.current_task()
         async with open_context(
-            self._home, self._settings, self._control, mode=self._mode, environ=self._environ, now=self._now
-        ) as context:
+            self._home, self._settings, self._control, mode=self._mode, environ=self._environ, now=self._now,
+            read_again=self._read_again,
+        ) as context:  # fmt: skip
             self._started.set()
             await work(context, exit_when_idle=self._exit_when_idle)
 
@@ -194,15 +197,16 @@ async def open_context(
     mode: str,
     environ: Mapping[str, str],
     now: Callable[[], int],
+    read_again: Callable[[], Settings] | None = None,
 ) -> AsyncIterator[Context]:
     """Open everything that an engine works with and take the home over; close it all at the end."""
     home.ensure()
     limits = Limits(view.cap(settings), settings.scaler.max_workers)
     cache_sec = min(MARKET_CACHE_SEC, 2 * settings.scaler.poll_interval_sec)
-    providers = build_providers(settings, state_dir=home.providers, environ=environ, clore_cache_sec=cache_sec)
+    sources = FileSources(read_again or (lambda: settings), home, environ, cache_sec)
     async with contextlib.AsyncExitStack() as stack:
-        for provider in providers.values():
-            stack.push_async_callback(provider.aclose)
+        stack.push_async_callback(sources.aclose)
+        providers = sources.providers(settings)
         db = await stack.enter_async_context(await AsyncDatabase.open(home.database))
         logs = await stack.enter_async_context(await AsyncLogs.open(home.logs))
         public_key = await asyncio.to_thread(ensure_client_key, home.client_key)
@@ -223,6 +227,7 @@ async def open_context(
             control=control,
             connect=over_ssh(home.client_key),
             new_token=partial(secrets.token_hex, 16),
+            sources=sources if read_again is not None else None,
         )
         try:
             yield context

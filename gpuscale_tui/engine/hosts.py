@@ -18,6 +18,7 @@ class Hosts:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._record: Record | None = None
+        self._judged_by = context.settings.machines
         self._told: set[str] = set()
 
     async def look(self, now: int, live: Sequence[Worker]) -> Standing:
@@ -25,6 +26,8 @@ class Hosts:
         context = self._context
         own = frozenset(name for name, provider in context.providers.items() if not provider.facts.boots)
         settings = context.settings.machines
+        if settings != self._judged_by:  # read anew: what is known is judged again
+            self._record, self._judged_by = None, settings
         self._record = record = await context.db.read(read, self._record, settings, own, now)
         await self._tell(record.opened)
         return record.opened.standing(record, live, now)

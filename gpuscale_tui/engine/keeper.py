@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from gpuscale_tui.engine.context import Context
+from gpuscale_tui.engine.reloader import Reloader
 from gpuscale_tui.model.jobs import worker_label
 from gpuscale_tui.model.money import format_usd
 from gpuscale_tui.model.states import JobState
 from gpuscale_tui.model.workers import Worker
-from gpuscale_tui.store import demand, engines, workers
+from gpuscale_tui.store import demand, engines, jobs, undoing, workers
 from gpuscale_tui.store.engines import Request
+from gpuscale_tui.store.undoing import Due
 
 LOOK_SEC = 1.0
 SHORTEST_LOOK_SEC = 0.02
@@ -29,19 +31,35 @@ class Keeper:
         self._said = ""
         self._beat_at = 0
         self._told_to_wait = False
+        self._next_due: int | None = None
+        self._reloader = Reloader(context)
 
     async def tick(self) -> float:
         """See `Service.tick`."""
         context = self._context
         await self._beat()
         live = await context.db.read(workers.live)
-        for request in await context.db.read(engines.open_requests, context.now()):
-            await self._obey(request)
+        heard = await self._hear()
         if context.control.at_once:
             await self._give_everything_back(live)
         await self._beat(live)
         await self._maybe_end(live)
-        return max(SHORTEST_LOOK_SEC, min(LOOK_SEC, LOOK_SEC - (context.now() - self._beat_at) / 1000))
+        next_beat = LOOK_SEC - (context.now() - self._beat_at) / 1000
+        next_due = LOOK_SEC if heard.next_at is None else (heard.next_at - context.now()) / 1000
+        return max(SHORTEST_LOOK_SEC, min(LOOK_SEC, next_beat, next_due))
+
+    async def _hear(self) -> Due:
+        """Obey what users have asked and can not take back any more."""
+        context = self._context
+        heard = await context.db.read(undoing.due, context.now())
+        for request in heard.requests:
+            await self._obey(request)
+        for job_id in heard.requeued:
+            await context.db.write(jobs.cancel_requeued, job_id, now=context.now(), epoch=context.epoch)
+        if self._next_due is not None and context.now() >= self._next_due:
+            context.bells.ring("runner", "planner")
+        self._next_due = heard.next_at
+        return heard
 
     async def _obey(self, request: Request) -> None:
         context = self._context
@@ -54,6 +72,8 @@ class Keeper:
             grace = context.settings.scaler.shutdown_grace_sec
             await self._release(request.amount, f"given back by {request.user}", grace)
             await context.db.write(engines.close_request, request.id, "done", context.now())
+        elif request.kind == "reload":
+            await self._reloader.reload(request)
 
     async def _release(self, worker_id: int, reason: str, grace_sec: float) -> None:
         context = self._context

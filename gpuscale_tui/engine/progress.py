@@ -45,17 +45,22 @@ class ProgressWatch:
         self._output = output
         self._saved = saved
         self._stalled = stalled
-        self._limit_sec = context.settings.scaler.stalled_minutes * 60
         self._reported = attempt.stalled_at is not None
         self._clock = asyncio.get_running_loop().time
+
+    @property
+    def _limit_sec(self) -> float:
+        return self._context.settings.scaler.stalled_minutes * 60
 
     async def watch(self, site: Site) -> None:
         """Look again and again, until cancelled. A new connection begins anew: silence of the line is none of the
         job's."""
-        if not self._limit_sec:
-            return
         progress, looks = begin(self._sight(None)), 0
         while True:
+            if not self._limit_sec:  # switched off; that may change
+                await asyncio.sleep(LONGEST_PAUSE_SEC)
+                progress, looks = begin(self._sight(None)), 0
+                continue
             asks = self._is_quiet(progress)
             await asyncio.sleep(min(LONGEST_PAUSE_SEC, self._limit_sec / (QUESTIONS if asks else 4)))
             pulse = await self._ask(site) if self._is_quiet(progress) else None

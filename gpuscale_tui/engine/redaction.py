@@ -36,6 +36,10 @@ class Redactor:
             text = text.replace(value, MARK)
         return text
 
+    def with_more(self, secrets: Iterable[str]) -> Redactor:
+        """One that takes these out too."""
+        return Redactor([*self._values, *secrets])
+
 
 class PlainFormatter(logging.Formatter):
     """Log lines without secrets and without anything that a terminal would obey."""
@@ -43,6 +47,10 @@ class PlainFormatter(logging.Formatter):
     def __init__(self, layout: str, redact: Redactor) -> None:
         super().__init__(layout)
         self._redact = redact
+
+    def add(self, secrets: Iterable[str]) -> None:
+        """More secrets from now on: the settings were read anew."""
+        self._redact = self._redact.with_more(secrets)
 
     def format(self, record: logging.LogRecord) -> str:
         """See `logging.Formatter`."""
@@ -86,7 +94,18 @@ def known_secrets(
 
 def log_formatter(home: Home, settings: Settings, layout: str) -> PlainFormatter:
     """For the log lines of an engine in this process."""
+    return PlainFormatter(layout, Redactor(_of_settings(home, settings)))
+
+
+def hide_from_logs(home: Home, settings: Settings) -> None:
+    """Let no log line of this process tell the secrets of settings that were read anew."""
+    secrets = _of_settings(home, settings)
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler.formatter, PlainFormatter):
+            handler.formatter.add(secrets)
+
+
+def _of_settings(home: Home, settings: Settings) -> list[str]:
     from gpuscale_tui.engine.addresses import readable
 
-    urls = readable(settings, os.environ)
-    return PlainFormatter(layout, Redactor(known_secrets(home, settings, os.environ, urls)))
+    return known_secrets(home, settings, os.environ, readable(settings, os.environ))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from gpuscale_tui.engine import view
@@ -52,6 +52,8 @@ class Renter:
 
     def paused(self, provider: str) -> str | None:
         """Why nothing is rented from this provider just now."""
+        if provider in self._context.switched_off:
+            return f"{provider} is switched off in the settings"
         if provider not in self.listed:
             return f"{provider}: the list of our machines there has not been read yet"
         pause = self._pauses.get(provider)
@@ -149,7 +151,16 @@ class Renter:
 def _intend_for(
     connection: sqlite3.Connection, intent: Intent, request_id: int | None, *, now: int, epoch: int
 ) -> Worker | CapReached:
-    """The intent and the request that it answers, in one transaction."""
+    """The intent and the request that it answers, in one transaction.
+
+    The limits are those of the engine's row where these are lower: settings that are read anew are written there, and
+    an intent that was on its way meanwhile keeps to them too.
+    """
+    limits = engines.limits(connection)
+    if limits is not None:
+        intent = replace(
+            intent, cap=min(intent.cap, limits.cap), max_workers=min(intent.max_workers, limits.max_workers)
+        )
     short = wallets.shortage(connection, intent.offer, now)
     if short is not None:
         return Short(short)

@@ -34,13 +34,15 @@ class Treasurer:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._done: State | None = None
+        self._remembered: Budget | None = None
 
     async def tick(self) -> float:
         """See `Service.tick`."""
         context, settings = self._context, self._context.settings
         budget, cap = view.budget(settings), view.cap(settings)
-        if self._done is None:
+        if budget != self._remembered:
             await context.db.note(budgets.remember, budget)
+            self._remembered = budget
         found = await context.db.read(looks.look, budget, cap, context.now())
         state = _state(found)
         if state != self._done or stops_everything(used_up(found)) is not None:

@@ -83,6 +83,23 @@ BUILDERS: Mapping[str, Callable[[Surroundings], Provider | None]] = {
 """In the order in which providers are asked and listed."""
 
 
+def prints(settings: Settings, environ: Mapping[str, str]) -> dict[str, object]:
+    """What each enabled provider is built from, by its name: with equal prints there is nothing to build anew.
+
+    Raises FieldError as `build_providers` does. Holds keys: not to be shown or kept longer than needed.
+    """
+    made: dict[str, object] = {}
+    clore, hosts = settings.providers.clore, settings.providers.ssh.hosts
+    if clore.enabled:
+        made["clore"] = (
+            clore_key(clore, environ), clore_url(clore, environ), clore.currency, clore.order_type,
+            clore.request_interval_sec, clore.create_interval_sec, settings.scaler.lease_hours,
+        )  # fmt: skip
+    if hosts:
+        made["ssh"] = hosts
+    return made
+
+
 def clore_url(config: CloreConfig, environ: Mapping[str, str]) -> str:
     """The API's address. Raises FieldError for one that would send the key over the network in the clear."""
     from gpuscale_tui.providers.clore.address import host_of, on_this_computer

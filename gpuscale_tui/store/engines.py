@@ -73,7 +73,7 @@ def begin_epoch(connection: sqlite3.Connection, pid: int, mode: str, limits: Lim
     )
     connection.execute(
         "UPDATE requests SET done_at = ?, result = 'the engine that it was meant for had stopped'"
-        " WHERE done_at IS NULL AND kind IN ('stop', 'stop_now')",
+        " WHERE done_at IS NULL AND kind IN ('stop', 'stop_now', 'reload')",
         (now,),
     )
     events.append(connection, now, "engine", f"started ({mode}, pid {pid})", epoch=epoch)
@@ -97,6 +97,19 @@ def engine(connection: sqlite3.Connection) -> EngineRow | None:
         "SELECT epoch, pid, mode, started_at, heartbeat_at, stopped_at, cap, max_workers, note FROM engine"
     ).fetchone()
     return EngineRow(**dict(row)) if row else None
+
+
+def limits(connection: sqlite3.Connection) -> Limits | None:
+    """The limits that the engine in charge keeps to, None before the first start."""
+    row = connection.execute("SELECT cap, max_workers FROM engine WHERE id = 1").fetchone()
+    return None if row is None else Limits(row["cap"], row["max_workers"])
+
+
+def adopt(connection: sqlite3.Connection, request_id: int, limits: Limits, words: str, *, now: int, epoch: int) -> None:
+    """The settings were read anew: the engine's limits from now on, and what has changed in words."""
+    connection.execute("UPDATE engine SET cap = ?, max_workers = ?", (limits.cap, limits.max_workers))
+    close_request(connection, request_id, words, now)
+    events.append(connection, now, "engine", f"settings read anew: {words}", epoch=epoch)
 
 
 def ask(

@@ -17,6 +17,7 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
+from gpuscale_tui.config_write import Files
 from gpuscale_tui.engine import doorbell
 from gpuscale_tui.model.errors import GpuscaleError
 from gpuscale_tui.model.money import parse_usd
@@ -77,8 +78,10 @@ class GpuscaleApp(AppHandlers, App[Leaving]):
         utf8: bool = True,
         no_color: bool = False,
         readonly: bool = False,
+        files: Files | None = None,
     ) -> None:
         self.settings = settings
+        self.files = files
         self.readonly = readonly
         self.undos = UndoStack()
         self.keymap = checked_keymap(settings.ui.keymap)

@@ -116,13 +116,16 @@ class EngineHost:
         return f"the engine failed: {failure}" if failure is not None else self._reason
 
 
-def starter(home: Home, settings: Settings, environ: Mapping[str, str]) -> Start:
-    """Starts the real engine in this process; its heavy modules are imported then and not before."""
+def starter(home: Home, environ: Mapping[str, str], read_again: Callable[[], Settings]) -> Start:
+    """Starts the real engine in this process; its heavy modules are imported then and not before.
+
+    `read_again` reads the settings: at each start, and when the engine is asked to read them anew.
+    """
 
     def start() -> RunningEngine:
         from gpuscale_tui.engine.engine import Engine
 
-        engine = Engine(home, settings, mode="screen", environ=environ)
+        engine = Engine(home, read_again(), mode="screen", environ=environ, read_again=read_again)
         return engine.__enter__()
 
     return start

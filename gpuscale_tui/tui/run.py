@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
 
+from gpuscale_tui.config_write import Files
 from gpuscale_tui.model.errors import GpuscaleError
 from gpuscale_tui.model.plain import clean_lines
 from gpuscale_tui.model.settings import Settings
@@ -35,10 +36,11 @@ def run(
 
     Raises ThemeError or KeymapError before anything is shown.
     """
-    host = EngineHost(None if readonly else starter(home, settings, environ))
+    files = Files(config, environ)
+    host = EngineHost(None if readonly else starter(home, environ, lambda: files.read().settings))
     app = GpuscaleApp(
         home, settings, host=host, user_config=config_directory(config), utf8=is_utf8(environ),
-        no_color=bool(environ.get("NO_COLOR")), readonly=readonly,
+        no_color=bool(environ.get("NO_COLOR")), readonly=readonly, files=files,
     )  # fmt: skip
     with _logging_to(home, settings), _signals(app, host, home, config) as heard:
         choice = app.run()

@@ -31,6 +31,7 @@ OUTSIDE = {
 """Modules of the engine that are no part of its services, and why they are left out."""
 UNREACHED: dict[str, str] = {
     "engine.open_context": "the simulation opens an engine's files by itself, by the same commands: (start).open",
+    "reloader.FileSources.aclose": "closes ports at the engine's end; those of the simulated world need no closing",
     "attempt.AttemptRun._why_stopped": "needs an exit that says stopped where the store does not yet say why: an engine"
     " that was told to stop writes the reason first",
 }

@@ -14,7 +14,7 @@ from gpuscale_tui.store.database import Database
 from tests.crash.stage import Fate, Stage
 from tests.sim.faults import Faults
 from tests.sim.machines import STEP_FILE, Work
-from tests.sim.world import JobPlan, Plan, scaler, settings_of
+from tests.sim.world import SPOILT, JobPlan, Plan, scaler, settings_of
 
 Act = Callable[[Stage], None]
 WORKDIR = Path(__file__).with_name("workdir")
@@ -221,6 +221,18 @@ def die(universe: Stage) -> None:
     universe.loop.kill()
 
 
+def write_settings(banner: str = "", **scaler_settings: Any) -> Act:
+    """A user changes settings, and the engine is asked to read them anew."""
+
+    def act(universe: Stage) -> None:
+        before = universe.written or universe.settings
+        scaled = replace(before.scaler, **scaler_settings)
+        universe.written = replace(before, scaler=scaled, ui=replace(before.ui, banner=banner))
+        universe.user.command("reload", lambda db: db.write(commands.reload, user="sim", now=universe.now()))
+
+    return act
+
+
 def spend_freely(universe: Stage) -> None:
     """The budget is lifted; that counts from the next start."""
     universe.settings = replace(universe.settings, budget=BudgetConfig())
@@ -315,6 +327,10 @@ ALL = (
     ),
     made("silent engine", (1, submit(TRAIN)), (90, down(400.0)), lease_hours=0.03),
     made("no secrets", (1, submit(SHORT, spec=SECRET)), (2, spoil_secrets), (150, mend_secrets)),
+    made(
+        "reads anew", (1, submit(LONG, LONG, LONG)), (40, write_settings(max_hourly_budget=0.3)),
+        (200, write_settings(lease_hours=3.0)), (260, write_settings(banner=SPOILT)), (300, write_settings(banner="")),
+    ),
     made("odd replies", (0, fate(odd=True)), (30, fate()), (31, submit(SHORT))),
 )  # fmt: skip
 SCENARIOS = {scenario.name: scenario for scenario in ALL}

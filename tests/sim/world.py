@@ -19,7 +19,7 @@ from pathlib import Path
 from gpuscale_tui.engine import commands, view
 from gpuscale_tui.engine import engine as engine_module
 from gpuscale_tui.engine.context import Bells, Context, Control
-from gpuscale_tui.model.errors import GpuscaleError
+from gpuscale_tui.model.errors import FieldError, GpuscaleError
 from gpuscale_tui.model.hosts import Card
 from gpuscale_tui.model.jobs import JobSpec
 from gpuscale_tui.model.machines import Endpoint
@@ -50,6 +50,8 @@ from tests.sim.storage import Disk
 
 EPOCH_MS = 1_800_000_000_000
 HOUR = 3600.0
+SPOILT = "spoilt"
+"""A banner that makes the written settings wrong."""
 IMAGE = "cloreai/jupyter:ubuntu24.04-v2"
 GPUS = ("RTX 4090", "RTX 3090")
 
@@ -208,6 +210,8 @@ class Universe:
         self.plan = plan
         self.seed = plan.seed
         self.settings = plan.settings
+        self.written: Settings | None = None
+        """What a user has written into the settings since, to be read when the engine is asked to, or starts."""
         self.faults = plan.faults
         self.image = IMAGE
         self.loop = VirtualLoop(plan.seed, shuffle=plan.shuffle)
@@ -313,9 +317,19 @@ class Universe:
             made["ssh"] = SshProvider(hosts, self.home.providers / "ssh", now=self.now)
         return made
 
+    def read(self) -> Settings:
+        """The settings as they are written now, unless they are spoilt."""
+        written = self.written or self.settings
+        if written.ui.banner == SPOILT:
+            raise FieldError("ui.banner", SPOILT, "another text")
+        self.settings = written
+        return written
+
     async def engine(self, *, exit_when_idle: bool = False) -> None:
         """One engine from its start to its end, as `engine.open_context` and `work` make it."""
         self._main = asyncio.current_task()
+        with contextlib.suppress(FieldError):
+            self.read()
         control = Control()
         self.disk = disk = Disk(self.loop, f"{self.seed} {self.loop.incarnation}", slow=self.faults.disk_slow)
         limits = Limits(view.cap(self.settings), self.settings.scaler.max_workers)
@@ -337,6 +351,7 @@ class Universe:
                 control=control,
                 connect=self._connect,
                 new_token=self.new_token,
+                sources=WorldSources(self),
             )
             try:
                 await engine_module.work(context, exit_when_idle=exit_when_idle)
@@ -377,3 +392,20 @@ class Universe:
         """Leave nothing open."""
         self.checker.close()
         self.loop.close()
+
+
+class WorldSources:
+    """What is written in the world, as engines read it anew."""
+
+    def __init__(self, universe: Universe) -> None:
+        self._universe = universe
+
+    def read(self) -> Settings:
+        return self._universe.read()
+
+    def prints(self, settings: Settings) -> dict[str, object]:
+        ours = {"ssh": settings.providers.ssh.hosts} if settings.providers.ssh.hosts else {}
+        return {bazaar.name: settings.scaler.lease_hours for bazaar in self._universe.bazaars} | ours
+
+    def providers(self, settings: Settings) -> dict[str, Provider]:
+        return self._universe.providers()

@@ -228,6 +228,9 @@ class MachinesConfig:
     spot_evictions: Annotated[
         int, Meta(ge=1, le=1_000, description="Spot machines lost within an hour before `auto` rents on demand again.")
     ] = 3
+    price_history_days: Annotated[
+        float, Meta(ge=1, le=3_650, description="Days for which the market's prices are remembered, hour by hour.")
+    ] = 90.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,19 +14,14 @@ from dataclasses import dataclass
 from datetime import tzinfo
 from functools import lru_cache
 from math import isfinite, nan
-from typing import TYPE_CHECKING
+from typing import Any
 
 from rich.cells import cell_len
-from textual.geometry import Size
-from textual.strip import Strip
-from textual.widget import Widget
 
 from gpuscale_tui.tui.format import cut
 from gpuscale_tui.tui.look import Line, Look, Span
 from gpuscale_tui.tui.widgets.axes import Words, alike, bounds, compact, number_ticks, sparkline, ticks, time_ticks
-
-if TYPE_CHECKING:
-    from gpuscale_tui.tui.app import GpuscaleApp
+from gpuscale_tui.tui.widgets.panel import Panel
 
 ROLES = ("state-running", "accent", "good", "muted")
 """Roles of the series, in their order."""
@@ -296,43 +291,11 @@ def _in_roles(line: str, width: int) -> list[Span]:
     return spans
 
 
-class Plot(Widget):
-    """Lines made for the widget's size, painted again only where they change."""
+class Plot(Panel):
+    """Curves in a widget of their own, painted again only where they have changed."""
 
-    DEFAULT_CSS = "Plot { height: 12; width: 1fr; }"
+    DEFAULT_CSS = "Plot { height: 12; }"
 
-    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002 - Textual's name for it
-        super().__init__(id=id)
-        self._options: tuple[Sequence[Series], dict[str, object]] = ((), {})
-        self._lines: list[Line] = []
-
-    @property
-    def look(self) -> Look:
-        """How lines are drawn now."""
-        app: GpuscaleApp = self.app  # type: ignore[assignment]
-        return app.look
-
-    def show(self, series: Sequence[Series], **options: object) -> None:
+    def show(self, series: Sequence[Series], **options: Any) -> None:
         """Show other curves; `options` as for `plot_lines`."""
-        self._options = (series, options)
-        self._write()
-
-    def _write(self) -> None:
-        series, options = self._options
-        lines = plot_lines(series, self.size.width, self.size.height, self.look, **options)  # type: ignore[arg-type]
-        if lines != self._lines:
-            self._lines = lines
-            self.refresh()
-
-    def on_resize(self) -> None:
-        """Draw for the new size."""
-        self._write()
-
-    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:  # noqa: ARG002 - Textual's
-        """The height of a widget that is as high as its content."""
-        return 12
-
-    def render_line(self, y: int) -> Strip:
-        """One line, as Textual asks for it."""
-        line = self._lines[y] if y < len(self._lines) else ()
-        return self.look.strip(line, self.size.width)
+        self.write(lambda width, height: plot_lines(series, width, height or 12, self.look, **options))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gpuscale_tui.engine import budgets, view
@@ -14,13 +15,15 @@ from gpuscale_tui.model.jobs import Attempt, job_label, worker_label
 from gpuscale_tui.model.offers import Market, Need, Offer, Survey
 from gpuscale_tui.model.states import Cause, JobState, WorkerState
 from gpuscale_tui.model.workers import Worker
-from gpuscale_tui.policy.matching import verdict_in_full
+from gpuscale_tui.policy.demand import Group
+from gpuscale_tui.policy.ranking import OfferId, Ranking, offer_id, rank
 from gpuscale_tui.policy.scaling import group_jobs, plan
 from gpuscale_tui.policy.world import BudgetView, MarketView, Plan, Release, World
 from gpuscale_tui.providers.base import Provider, ProviderError
 from gpuscale_tui.store import demand, engines, events, jobs, market, notices, snapshots, workers
 from gpuscale_tui.store.demand import Waiting
 from gpuscale_tui.store.engines import Request
+from gpuscale_tui.store.market import Judgement, Reading
 from gpuscale_tui.store.notices import NoticeKind
 from gpuscale_tui.store.snapshots import Work
 
@@ -88,6 +91,11 @@ def _say_aloud(connection: sqlite3.Connection, worker: Worker, reason: str, *, n
         connection, now, "warning", text, epoch=epoch, worker_id=worker.id, job_id=worker.job_id, cause=Cause.BUDGET
     )
     notices.add(connection, now, NoticeKind.BUDGET, text, worker_id=worker.id, job_id=worker.job_id)
+
+
+def _judgement(found: Ranking) -> Judgement:
+    """What policy makes of an offer, as the store keeps it."""
+    return Judgement(found.verdict, found.rank, found.expected, found.reason, found.serves)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,17 +176,21 @@ class Planner:
         """The market's view for each group that lacks a machine, and for the settings' own GPU, by need."""
         if world.drain:
             return {}
-        needs = [group.need for group in group_jobs(world) if group.uncovered > 0]
+        groups = group_jobs(world)
+        needs = [group.need for group in groups if group.uncovered > 0]
         asked = dict(list({question(need): need for need in needs}.items())[:QUESTIONS_ASKED])
         if world.default_need is not None:
-            # The last reading of a GPU type is the one that is remembered: the settings' own need comes last.
             needs.append(world.default_need)
-            asked.pop(question(world.default_need), None)
-            asked[question(world.default_need)] = world.default_need
-        answers = {key: await self._market(need, world) for key, need in asked.items()}
-        return {need.key: answers[question(need)] for need in needs if question(need) in answers}
+            asked.setdefault(question(world.default_need), world.default_need)
+        readings: dict[tuple[str, str | None], dict[OfferId, Offer]] = {}
+        answers = {key: await self._market(need, readings) for key, need in asked.items()}
+        markets = {need.key: answers[question(need)] for need in needs if question(need) in answers}
+        wanting = [group for group in groups if group.uncovered > 0]
+        await self._remember(readings, wanting, replace(world, markets=markets))
+        return markets
 
-    async def _market(self, need: Need, world: World) -> MarketView:
+    async def _market(self, need: Need, readings: dict[tuple[str, str | None], dict[OfferId, Offer]]) -> MarketView:
+        """What all providers have for a need; what was read is added to the readings of this round."""
         offers: list[Offer] = []
         rejected: dict[str, int] = {}
         errors: list[str] = []
@@ -194,7 +206,8 @@ class Planner:
             if isinstance(survey, str):
                 errors.append(survey)
                 continue
-            await self._remember(name, need, survey, world)
+            read = readings.setdefault((name, need.gpu_type), {})
+            read.update((offer_id(offer), offer) for offer in survey.offers)
             offers += survey.offers
             nearest += survey.nearest
             for reason, count in survey.rejected.items():
@@ -207,11 +220,22 @@ class Planner:
         except ProviderError as error:
             return f"{name}: {error}"
 
-    async def _remember(self, name: str, need: Need, survey: Survey, world: World) -> None:
-        """Keep the reading for `gpuscale market`, the form and guard rails."""
-        judged = [(offer, verdict_in_full(offer, need, world.limits)) for offer in survey.offers]
-        now = self._context.now()
-        await self._context.db.note(market.replace, name, need.gpu_type, judged, now)
+    async def _remember(
+        self,
+        readings: Mapping[tuple[str, str | None], Mapping[OfferId, Offer]],
+        groups: Sequence[Group],
+        world: World,
+    ) -> None:
+        """Keep what was read, as it is ranked, for the screen, the form, guard rails and the history of prices."""
+        if not readings:
+            return
+        ranked = rank(world, groups, (offer for read in readings.values() for offer in read.values()))
+        kept = [
+            Reading(name, gpu_type, tuple((offer, _judgement(ranked[key])) for key, offer in read.items()))
+            for (name, gpu_type), read in readings.items()
+        ]
+        days = self._context.settings.machines.price_history_days
+        await self._context.db.note(market.remember, kept, self._context.now(), days)
 
     async def _release(self, releases: tuple[Release, ...], standing: Standing) -> None:
         context = self._context

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -84,9 +84,9 @@ def offer_verdict(offer: Offer, need: Need, limits: Limits, hours: float = 0.0) 
     )
 
 
-def verdict_in_full(offer: Offer, need: Need, limits: Limits) -> str:
+def verdict_in_full(offer: Offer, need: Need, limits: Limits, hours: float = 0.0) -> str:
     """The verdict on one offer with what is known of its host: until when it is paused, and after what."""
-    verdict = offer_verdict(offer, need, limits)
+    verdict = offer_verdict(offer, need, limits, hours)
     if verdict in _PAUSES:
         return limits.paused.get((offer.provider, offer.server_id), verdict)
     if verdict in _OWNER_PAUSES:
@@ -198,9 +198,12 @@ def over_price(ask: Ask) -> str:
     return f"over the price limit of {format_usd(ask.limit)}/h{' per GPU' if ask.model is not None else ''}"
 
 
+def preference(history: History = NOTHING_KNOWN) -> Callable[[Offer], tuple[float, int, str, str]]:
+    """By what offers that may be rented are put in order: the one whose work will cost least comes first; ties go to
+    the lower server id so that a plan is reproducible."""
+    return lambda offer: (expected_cost(offer, history), offer.terms.rate, offer.provider, offer.server_id)
+
+
 def best_offer(offers: Sequence[Offer], history: History = NOTHING_KNOWN) -> Offer:
-    """The offer whose work will cost least; ties go to the lower server id so that a plan is reproducible."""
-    return min(
-        offers,
-        key=lambda offer: (expected_cost(offer, history), offer.terms.rate, offer.provider, offer.server_id),
-    )
+    """The offer whose work will cost least."""
+    return min(offers, key=preference(history))

@@ -137,10 +137,10 @@ def test_a_machine_as_the_plan_saw_it_is_given_back_once(bench: Bench) -> None:
 def test_what_policy_sees_is_one_instant(bench: Bench) -> None:
     """A job that is put back while the planner reads is pending or running, never neither."""
     attempt = bench.placed()
-    before = bench.read(see)
+    before = bench.read(see, 1)
     assert (len(before.waiting), before.running, len(before.attempts)) == (0, 1, 1)
     bench.end(attempt, Cause.PREEMPTED, JobState.PENDING)
-    after = bench.read(see)
+    after = bench.read(see, 1)
     assert (len(after.waiting), after.running, len(after.attempts)) == (1, 0, 0)
 
 

@@ -299,7 +299,7 @@ class AttemptRun:
         current = await self._context.db.read(workers.get, worker.id)
         held = (await self._context.db.read(budgets.stopping)).get(self._attempt.job_id)
         before = StopReason(Cause.PREEMPTED, "stopped by the engine before this one")
-        return stop_reason(job, current, held) or before
+        return stop_reason(job, current, held, self._context.now()) or before
 
     async def _end(self, end: AttemptEnd) -> None:
         context, attempt = self._context, self._attempt
@@ -329,12 +329,12 @@ class AttemptRun:
             )  # fmt: skip
 
 
-def stop_reason(job: Job | None, worker: Worker | None, held: str | None = None) -> StopReason | None:
+def stop_reason(job: Job | None, worker: Worker | None, held: str | None, now: int) -> StopReason | None:
     """Why the store says that an attempt must end before its time, None when it need not.
 
-    `held`: the limit of money that is used up for this job.
+    `held`: the limit of money that is used up for this job. A cancellation that can still be taken back is no reason.
     """
-    if job is not None and job.cancel_requested_at is not None:
+    if job is not None and job.cancel_requested_at is not None and job.cancel_requested_at <= now:
         return StopReason(Cause.CANCELLED, "cancelled by its user")
     if worker is not None and worker.state == WorkerState.RELEASING:
         by_user = worker.cause is None

@@ -112,13 +112,14 @@ class Runner:
             for running in self._running.values():
                 running.run.ask_to_stop(ENGINE_STOPPED)
             return
-        cancelling = {job.id: job for job in await context.db.read(jobs.cancelling)}
+        now = context.now()
+        cancelling = {job.id: job for job in await context.db.read(jobs.cancelling, now)}
         held = await context.db.read(budgets.stopping)
         fleet = {worker.id: worker for worker in await context.db.read(workers.live)}
         for key, running in self._running.items():
             if key not in live:
                 continue
-            reason = stop_reason(cancelling.get(key[0]), fleet.get(live[key].worker_id), held.get(key[0]))
+            reason = stop_reason(cancelling.get(key[0]), fleet.get(live[key].worker_id), held.get(key[0]), now)
             if reason is not None:
                 running.run.ask_to_stop(reason)
 

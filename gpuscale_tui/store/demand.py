@@ -51,11 +51,11 @@ def _need(row: sqlite3.Row) -> Need:
 
 
 def waiting(connection: sqlite3.Connection) -> list[Waiting]:
-    """Every pending job but those that a used-up limit of money holds back: they are no demand."""
+    """Every pending job but those that a used-up limit of money holds back or that are to be cancelled: no demand."""
     by_key = needs(connection)
     found = connection.execute(
         "SELECT id, group_key, priority, submitted_at, not_before, max_runtime_sec FROM jobs WHERE state = 'pending'"
-        f" AND {budgets.unheld(connection)}"
+        f" AND cancel_requested_at IS NULL AND {budgets.unheld(connection)}"
     )
     return [Waiting(row[0], by_key[row[1]], row[2], row[3], row[4], row[5]) for row in found]
 

@@ -72,7 +72,8 @@ def of_job(row: sqlite3.Row, clock: int | None) -> str:
 
 def _pending(row: sqlite3.Row, clock: int | None) -> str:
     if row["cancel_requested_at"] is not None:
-        return "it is being cancelled"
+        later = clock is not None and row["cancel_requested_at"] > clock
+        return f"it is cancelled at {utc(row['cancel_requested_at'])}" if later else "it is being cancelled"
     if clock is None:
         return NO_ENGINE
     if row["held_by_budget"] is not None:
@@ -93,7 +94,10 @@ def _running(row: sqlite3.Row, clock: int | None) -> str:
         started=utc(row["stage_started_at"]),
     )
     if row["cancel_requested_at"] is not None:
-        sentence = f"it is being cancelled, asked at {utc(row['cancel_requested_at'])}; {sentence}"
+        at = row["cancel_requested_at"]
+        later = clock is not None and at > clock
+        asked = f"it is told to stop at {utc(at)}" if later else f"it is being cancelled, asked at {utc(at)}"
+        sentence = f"{asked}; {sentence}"
     return sentence if clock is not None else f"{sentence}; nobody watches it: {NO_ENGINE}"
 
 

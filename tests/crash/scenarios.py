@@ -9,7 +9,7 @@ from typing import Any
 
 from gpuscale_tui.engine import commands
 from gpuscale_tui.model.settings import BudgetConfig, CheckpointConfig, MachinesConfig
-from gpuscale_tui.store import wallets
+from gpuscale_tui.store import jobs, undoing, wallets
 from gpuscale_tui.store.database import Database
 from tests.crash.stage import Fate, Stage
 from tests.sim.faults import Faults
@@ -74,6 +74,34 @@ def release(state: str) -> Act:
         found = db.connection.execute("SELECT min(id) FROM workers WHERE state = ?", (state,)).fetchone()[0]
         if found is not None:
             db.write(commands.release, found, user="sim", now=universe.now())
+
+    return command("release", act)
+
+
+def cancel_later(job_id: int, wait_ms: int) -> Act:
+    """`x` on the screen: the engine hears it later, if it was not taken back."""
+    return command("cancel", lambda db, u: db.write(jobs.request_cancel, [job_id], u.now(), "sim", wait_ms))
+
+
+def take_back(job_id: int) -> Act:
+    """`u` on the screen, after `cancel_later`."""
+
+    def act(db: Database, universe: Stage) -> None:
+        now, due_at = universe.now(), db.read(jobs.get, job_id).cancel_requested_at  # type: ignore[union-attr]
+        if due_at is not None:
+            steps = db.read(undoing.before, [job_id])
+            db.write(undoing.undo_cancel, steps, asked_at=0, due_at=due_at, user="sim", now=now)
+
+    return command("undo", act)
+
+
+def release_later(wait_ms: int) -> Act:
+    """`R` on the screen, for the oldest busy machine."""
+
+    def act(db: Database, universe: Stage) -> None:
+        found = db.connection.execute("SELECT min(id) FROM workers WHERE state = 'busy'").fetchone()[0]
+        if found is not None:
+            db.write(commands.release, found, user="sim", now=universe.now(), wait_ms=wait_ms)
 
     return command("release", act)
 
@@ -330,6 +358,11 @@ ALL = (
     made(
         "reads anew", (1, submit(LONG, LONG, LONG)), (40, write_settings(max_hourly_budget=0.3)),
         (200, write_settings(lease_hours=3.0)), (260, write_settings(banner=SPOILT)), (300, write_settings(banner="")),
+    ),
+    made(
+        "takes back", (1, submit(LONG, LONG, TRAIN)), (150, cancel_later(3, 45_000)), (151, evict),
+        (152, cancel_later(2, 30_000)), (160, take_back(2)), (170, release_later(60_000)),
+        (175, cancel_later(1, 20_000)), (180, die),
     ),
     made("odd replies", (0, fate(odd=True)), (30, fate()), (31, submit(SHORT))),
 )  # fmt: skip

@@ -279,7 +279,7 @@ DEFAULT_PAGES: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
     (workers.live, (), {}),
     (jobs.pending, (), {}),
     (jobs.live_attempts, (), {}),
-    (jobs.cancelling, (), {}),
+    (jobs.cancelling, (T0,), {}),
     (queries.status, (T0, 0), {}),
     (snapshots.page, (0, 100), {}),
     (snapshots.snapshots, (1,), {}),

@@ -453,12 +453,13 @@ class BazaarPort:
 
 
 def stock(dice: random.Random, name: str, count: int, gpus: tuple[str, ...]) -> list[Server]:
-    """Servers of a market, drawn from the seed."""
+    """Servers of a market, drawn from the seed; at least one with each GPU, so that no job waits for what is nowhere."""
+    drawn = [dice.choice(gpus) for _ in range(count)]
     return [
         Server(
             id=str(1000 + number) if name == "clore" else f"{name}-{number}",
             owner=f"owner{number % max(1, count // 3)}",
-            gpu_type=dice.choice(gpus),
+            gpu_type=gpus[number] if number < len(gpus) else drawn[number],
             gpu_count=dice.choice((1, 1, 1, 2)),
             price=dice.randint(120_000, 450_000),
             reliability=round(dice.uniform(0.85, 1.0), 3),

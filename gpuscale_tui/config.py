@@ -233,7 +233,7 @@ class Explained:
 
 def explain(loaded: Loaded) -> list[Explained]:
     """Every setting as it is in force; each host's too."""
-    rows = [_explained(loaded, key, _lookup(loaded.settings, key.dotted), key.dotted) for key in keys_of(Settings)]
+    rows = [_explained(loaded, key, value_of(loaded.settings, key.dotted), key.dotted) for key in keys_of(Settings)]
     for number, host in enumerate(loaded.settings.providers.ssh.hosts, 1):
         for name, key in tables_of(SshHost).keys.items():
             rows.append(_explained(loaded, key, getattr(host, name), f"{host_key(number)}.{name}"))
@@ -246,10 +246,17 @@ def _explained(loaded: Loaded, key: Key, value: object, dotted: str) -> Explaine
     return Explained(dotted, shown, source, key.meaning, key.allowed)
 
 
-def _lookup(settings: object, dotted: str) -> object:
+def value_of(settings: object, dotted: str) -> Any:
+    """The value that a dotted key has in settings."""
     for name in dotted.split("."):
         settings = getattr(settings, name)
     return settings
+
+
+def trouble_with(key: Key, value: object) -> str:
+    """What is wrong with a value for a setting, in words; empty when it may be written."""
+    _, problem = _converted(key, key.dotted, value, "")
+    return "" if problem is None else f"allowed is {problem.allowed}{problem.hint}"
 
 
 def _converted(key: Key, dotted: str, value: object, file: str) -> tuple[Any, Problem | None]:

@@ -22,6 +22,8 @@ HOSTS = "providers.ssh.hosts"
 API_KEY = "providers.clore.api_key_file"
 BASE_URL = "providers.clore.base_url"
 NOTIFY_URLS = "notify.urls"
+AT_THE_NEXT_START = frozenset({"checkpoints.dir"})
+"""What only an engine that starts takes up: snapshots lie where they lie. Everything else counts at once."""
 CURRENCIES = ("USD-Blockchain", "CLORE-Blockchain", "bitcoin")
 """Wallets of a Clore account (Clore API reference, section 2)."""
 

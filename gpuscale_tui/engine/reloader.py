@@ -11,7 +11,8 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from gpuscale_tui.config_keys import HOSTS, keys_of, toml_value
+from gpuscale_tui.config import value_of
+from gpuscale_tui.config_keys import AT_THE_NEXT_START, HOSTS, keys_of, toml_value
 from gpuscale_tui.engine import view
 from gpuscale_tui.engine.context import Context
 from gpuscale_tui.engine.redaction import hide_from_logs
@@ -23,9 +24,6 @@ from gpuscale_tui.providers.registry import build_providers, prints
 from gpuscale_tui.store import engines, workers
 from gpuscale_tui.store.engines import Limits, Request
 from gpuscale_tui.store.home import Home
-
-AT_THE_NEXT_START = frozenset({"checkpoints.dir"})
-"""What only an engine that starts takes up: snapshots lie where they lie."""
 
 
 @dataclass(slots=True)
@@ -147,18 +145,12 @@ def _refuse(connection: sqlite3.Connection, request_id: int, why: str, *, now: i
 def differences(before: Settings, after: Settings) -> Iterator[str]:
     """What has changed, setting by setting, without secrets."""
     for key in keys_of(Settings):
-        old, new = _value(before, key.dotted), _value(after, key.dotted)
+        old, new = value_of(before, key.dotted), value_of(after, key.dotted)
         if old != new:
             later = " (at the next start)" if key.dotted in AT_THE_NEXT_START else ""
             yield f"{key.dotted} {_said(key.shown(old))} -> {_said(key.shown(new))}{later}"
-    if _value(before, HOSTS) != _value(after, HOSTS):
+    if value_of(before, HOSTS) != value_of(after, HOSTS):
         yield f"{HOSTS}: {len(after.providers.ssh.hosts)} hosts"
-
-
-def _value(settings: object, dotted: str) -> object:
-    for name in dotted.split("."):
-        settings = getattr(settings, name)
-    return settings
 
 
 def _said(value: object) -> str:

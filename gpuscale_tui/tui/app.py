@@ -17,6 +17,7 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
+from gpuscale_tui.config import Loaded
 from gpuscale_tui.config_write import Files
 from gpuscale_tui.engine import doorbell
 from gpuscale_tui.model.errors import GpuscaleError
@@ -37,6 +38,7 @@ from gpuscale_tui.tui.reader import POLL_SEC, Reader, Wish
 from gpuscale_tui.tui.screens.base import BaseScreen
 from gpuscale_tui.tui.subjects import Subject
 from gpuscale_tui.tui.undo import UNDO_MS, Undo, UndoStack
+from gpuscale_tui.tui.settings_handlers import SettingsHandlers
 
 READER = "reader"
 """Group of the worker that reads the store for as long as the screen is shown."""
@@ -49,7 +51,7 @@ def _clock() -> int:
     return time.time_ns() // 1_000_000
 
 
-class GpuscaleApp(AppHandlers, App[Leaving]):
+class GpuscaleApp(AppHandlers, SettingsHandlers, App[Leaving]):
     """The full-screen application over one home.
 
     `interval` is the time in seconds between two looks at the store, None for only when asked: tests drive it by hand.
@@ -84,6 +86,7 @@ class GpuscaleApp(AppHandlers, App[Leaving]):
         self.files = files
         self.readonly = readonly
         self.undos = UndoStack()
+        self.loaded: Loaded | None = None
         self.keymap = checked_keymap(settings.ui.keymap)
         self.theme_places = themes.directories(user_config)
         name = themes.NO_COLOR_THEME if no_color else settings.ui.theme
@@ -112,12 +115,15 @@ class GpuscaleApp(AppHandlers, App[Leaving]):
         self.look = make(theme, self._glyphs, self._zone)
         self.register_theme(themes.textual_theme(theme))
         self.theme = theme.name
+        self.theme_stamp = themes.stamp_of(theme.path)
 
     async def on_mount(self) -> None:
         """Read from now on; the first frame does not wait for it."""
         self.run_worker(self._read(), group=READER, exit_on_error=True)
 
     async def _read(self) -> None:
+        if self.reader.by_itself:
+            self.follow_theme_file()
         try:
             await self.reader.open()
         except (StoreError, sqlite3.Error, OSError) as error:

@@ -117,6 +117,17 @@ class Reader:
         if self._database is not None:
             await self._database.aclose()
 
+    @property
+    def by_itself(self) -> bool:
+        """Whether it looks without being asked."""
+        return self._interval is not None
+
+    def set_cap(self, cap: int) -> None:
+        """The cap in force while no engine runs, micro-dollars per hour."""
+        if cap != self._cap:
+            self._cap, self._seen = cap, ()
+            self.poke()
+
     def poke(self) -> None:
         """Read soon, because the screen wants other rows or a command was written."""
         self._wake.set()

@@ -56,6 +56,7 @@ class ThemeFile:
     ansi: bool
     colors: Mapping[str, str]
     states: Mapping[str, str]
+    path: Path | None = None
 
 
 def directories(user_config: Path | None) -> list[Path]:
@@ -102,7 +103,43 @@ def read(path: Path) -> ThemeFile:
         ansi=_typed(path, table, "ansi", bool, False),
         colors=colors,
         states={state: own.get(state, colors[color]) for state, color in STATES.items()},
+        path=path,
     )
+
+
+def stamp_of(path: Path | None) -> tuple[int, int] | None:
+    """What changes with a file, to know when to read it; None where there is none."""
+    try:
+        found = path.stat() if path is not None else None
+    except OSError:
+        return None
+    return None if found is None else (found.st_mtime_ns, found.st_size)
+
+
+def described(places: Sequence[Path]) -> tuple[list[str], list[str]]:
+    """Names of the themes found, and a line about each."""
+    names, lines = available(places), []
+    for name in names:
+        try:
+            about = load(name, places).description
+        except ThemeError:
+            about = "there is something wrong with its file"
+        lines.append(f"{name:<18} {about}")
+    return names, lines
+
+
+def fitting(name: str, environ: Mapping[str, str]) -> str:
+    """The theme for a terminal: without colours, or with sixteen, one that uses what the terminal has.
+
+    A terminal has sixteen where nothing says that it has more, as `rich` reckons it: the Linux console does.
+    """
+    if environ.get("NO_COLOR"):
+        return NO_COLOR_THEME
+    said = f"{environ.get('TERM', '')} {environ.get('COLORTERM', '')}".lower()
+    more = ("256color", "truecolor", "24bit", "kitty", "direct")
+    if not environ.get("TERM") or any(word in said for word in more) or name.startswith("ansi"):
+        return name
+    return "ansi-light" if "light" in name else NO_COLOR_THEME
 
 
 def _check_keys(path: Path, where: str, table: Mapping[str, Any], allowed: Iterable[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from gpuscale_tui.model.query import Query, Term, spellings
@@ -20,22 +20,26 @@ class SqlField:
     within: str = "{}"
 
 
-def where(query: Query, columns: Mapping[str, SqlField], now: int = 0) -> tuple[str, tuple[object, ...]]:
+def where(
+    query: Query, columns: Mapping[str, SqlField], now: int = 0, *, searched: Sequence[str] = ()
+) -> tuple[str, tuple[object, ...]]:
     """A condition and what it binds; `1` for a query that lets everything through.
 
-    `columns` has a field for each one of the query's, and under the empty name the text that bare words search.
-    `now` (UTC ms) is what ages are reckoned from.
+    `columns` has a field for each one of the query's. `searched` are the expressions in any of which a bare word is
+    looked for. `now` (UTC ms) is what ages are reckoned from.
     """
     conditions: list[str] = []
     bound: list[object] = []
     for term in query.terms:
-        column = columns[term.field]
-        expression = column.expression.replace("{now}", str(int(now)))
+        column = columns[term.field] if term.field else SqlField("")
+        expressions = [column.expression] if term.field else searched
         tests: list[str] = []
-        for test, values in (_test(expression, term, value) for value in term.values):
-            tests.append(test)
-            bound += values
-        either = column.within.replace("{}", " OR ".join(tests))
+        for value in term.values:
+            for expression in expressions:
+                test, values = _test(expression.replace("{now}", str(int(now))), term, value)
+                tests.append(test)
+                bound += values
+        either = column.within.replace("{}", " OR ".join(tests) or "0")
         # without a value a comparison is neither true nor false, and so would be its opposite
         conditions.append(f"NOT coalesce(({either}), 0)" if term.negated else f"({either})")
     return " AND ".join(conditions) or "1", tuple(bound)

@@ -21,7 +21,7 @@ from gpuscale_tui.store.why import why_job, why_worker
 
 __all__ = [
     "attempts", "costs", "count_jobs", "events_count", "events_page", "job_events", "job_ids", "job_row", "job_rows",
-    "status", "why_job", "why_worker", "worker_events", "worker_row", "worker_rows",
+    "queue_ids", "rows_of", "status", "why_job", "why_worker", "worker_events", "worker_row", "worker_rows",
 ]  # fmt: skip
 
 FINAL_STATES = ("done", "failed", "cancelled")
@@ -57,18 +57,18 @@ def job_rows(  # noqa: PLR0917 - a page is a filter, an order and a place
     time come last where the order is by time. `engine_alive` as in `why_job`.
     """
     if sort == "queue":
-        ids = _queue_ids(connection, filter, descending, offset, limit)
+        ids = queue_ids(connection, filter, descending, offset, limit)
     else:
         where, bound = _where(filter, filter.states)
         order = _SORTS[sort].format(d="DESC" if descending else "ASC")
         page = f"SELECT id FROM jobs WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?"
         ids = [row[0] for row in connection.execute(page, (*bound, limit, offset))]
-    return _rows_of(connection, ids, engine_alive)
+    return rows_of(connection, ids, engine_alive)
 
 
 def job_row(connection: sqlite3.Connection, job_id: int, *, engine_alive: bool | None = None) -> JobRow | None:
     """One job as a table shows it."""
-    found = _rows_of(connection, [job_id], engine_alive)
+    found = rows_of(connection, [job_id], engine_alive)
     return found[0] if found else None
 
 
@@ -107,7 +107,7 @@ def _patterns(text: str) -> list[str]:
     return [f"%{variant}%" for variant in sorted(variants)]
 
 
-def _queue_ids(
+def queue_ids(
     connection: sqlite3.Connection, chosen: JobFilter, descending: bool, offset: int, limit: int
 ) -> list[int]:
     """Ids of one page in the order of the queue: its segments one after the other, each along an index."""
@@ -145,7 +145,7 @@ def _wanted(chosen: JobFilter, states: Sequence[str]) -> list[str]:
     return [state for state in states if not chosen.states or state in chosen.states]
 
 
-def _rows_of(connection: sqlite3.Connection, ids: Sequence[int], engine_alive: bool | None) -> list[JobRow]:
+def rows_of(connection: sqlite3.Connection, ids: Sequence[int], engine_alive: bool | None) -> list[JobRow]:
     """The rows of these jobs, in this order."""
     clock = why.engine_clock(connection, engine_alive)
     found = connection.execute(

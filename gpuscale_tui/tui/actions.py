@@ -28,6 +28,8 @@ SCREENS = ("queue", "workers", "costs", "logs", "checkpoints", "market", "events
 
 ANYWHERE = (*SCREENS, "job", "worker", "spending")
 LISTS = ("queue", "workers", "costs", "checkpoints", "market", "events")
+LISTINGS = ("queue",)
+"""Lists whose rows can be sorted and marked."""
 JOBS = ("queue", "job", "logs")
 WORKERS = ("workers", "worker")
 
@@ -92,10 +94,20 @@ ACTIONS: tuple[Action, ...] = (
     Action("host.ban", "b", "ban",
            "Rent this host no more, or lift its ban, after asking; `gpuscale hosts` lists who is banned.",
            ("market",), "Machines", footer=3, when=can_ban, changes=True),
-    Action("list.filter", "slash", "filter", "Only rows with a text; words such as `failed` choose states.",
+    Action("list.filter", "slash", "filter",
+           "Only rows with a text, a state, or a value: failed, name:lr, cost>1, !done; several at once.",
            ("queue", "market"), "Lists", footer=7),
-    Action("list.sort", "o", "sort", "Sort by the next column.", ("queue",), "Lists", footer=8),
-    Action("list.turn", "O", "reverse", "Turn the order round.", ("queue",), "Lists"),
+    Action("list.sort", "o", "sort", "Sort by the next column; a click on a title sorts by that one.",
+           LISTINGS, "Lists", footer=8),
+    Action("list.turn", "O", "reverse", "Turn the order round.", LISTINGS, "Lists"),
+    Action("list.columns", "C", "columns", "The columns that are shown, and their order.",
+           LISTINGS, "Lists"),
+    Action("list.mark", "space", "mark",
+           "Mark the row, or take its mark away; what is done next is done to all marked.", LISTINGS, "Lists"),
+    Action("list.range", "V", "mark to here", "Mark all rows from the last mark to this one.", LISTINGS, "Lists"),
+    Action("list.all", "A", "mark all", "Mark all rows that the filter shows, or none of them.", LISTINGS, "Lists"),
+    Action("list.export", "X", "export", "Write the rows shown, or those marked, to a CSV file in the home.",
+           LISTINGS, "Lists"),
     Action("costs.by", "b", "by", "Costs by project, user, GPU, provider, day, job or machine.",
            ("costs",), "Costs", footer=3),
     Action("costs.since", "t", "since", "Costs of today, seven days, this month or all time.",
@@ -137,7 +149,8 @@ ACTIONS: tuple[Action, ...] = (
     Action("screen.checkpoints", "5", "Checkpoints", "Snapshots of the jobs' checkpoints."),
     Action("screen.market", "6", "Market", "What could be rented now, as last read."),
     Action("screen.events", "7", "Events", "Everything that happened, newest first."),
-    Action("back", "escape", "back", "Back to the list; leave a filter.", ANYWHERE, footer=20, palette=False),
+    Action("back", "escape", "back", "Back to the list; there leave the marks, then the filter, then the order.",
+           ANYWHERE, footer=20, palette=False),
     Action("spend.stop", "exclamation_mark", "stop spending",
            "Stop all spending: save, give every machine back, and stay until $0.00/h is confirmed.", footer=18,
            changes=True),

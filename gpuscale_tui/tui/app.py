@@ -31,6 +31,7 @@ from gpuscale_tui.tui.actions import READONLY, SCREENS, Action, by_id, why_not
 from gpuscale_tui.tui.app_handlers import AppHandlers
 from gpuscale_tui.tui.format import ASCII, UNICODE
 from gpuscale_tui.tui.host import EngineHost, Leaving
+from gpuscale_tui.tui.kept import Kept
 from gpuscale_tui.tui.keymap import checked_keymap, display_keys
 from gpuscale_tui.tui.look import Look, make
 from gpuscale_tui.tui.messages import EngineState, Snapshot
@@ -103,6 +104,7 @@ class GpuscaleApp(AppHandlers, SettingsHandlers, App[Leaving]):
         self.snapshot = Snapshot(clock(), None, EngineState("starting"))
         self.failure = ""
         self.draft: dict[str, str] | None = None
+        self.kept = Kept(home.path / "screen.json")
         cap = parse_usd(settings.scaler.max_hourly_budget)
         self.reader = Reader(home, cap, clock, self, interval, readonly=readonly)
         self.set_keymap(self.keymap)

@@ -41,6 +41,7 @@ class Glyphs:
     branch: str
     warn: str
     ascii: bool
+    mark: str
 
 
 UNICODE = Glyphs(
@@ -50,7 +51,7 @@ UNICODE = Glyphs(
         "assigned": "·", "staging": "◐", "saving": "◐", "ended": "–", "stopping": "→",
     },
     bar="━", track="─", cursor="▌", ellipsis="…", rising="▲", falling="▼", dot="·", arrow="→", rule="─",
-    branch="│", warn="!", ascii=False,
+    branch="│", warn="!", ascii=False, mark="■",
 )  # fmt: skip
 ASCII = Glyphs(
     states={
@@ -59,7 +60,7 @@ ASCII = Glyphs(
         "assigned": ".", "staging": "~", "saving": "~", "ended": "-", "stopping": ">",
     },
     bar="=", track="-", cursor=">", ellipsis="~", rising="^", falling="v", dot="-", arrow=">", rule="-",
-    branch="|", warn="!", ascii=True,
+    branch="|", warn="!", ascii=True, mark="#",
 )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from gpuscale_tui.model.settings import CloreConfig, ProvidersConfig, ScalerConf
 from gpuscale_tui.store.home import Home
 from gpuscale_tui.tui.app import READER, GpuscaleApp
 from gpuscale_tui.tui.host import EngineHost
+from gpuscale_tui.tui.kept import Kept
 from gpuscale_tui.tui.messages import EngineState
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,7 +80,7 @@ MakeApp = Callable[..., GpuscaleApp]
 
 
 @pytest.fixture
-def make_app(busy: ModuleType) -> MakeApp:
+def make_app(busy: ModuleType, tmp_path: Path) -> MakeApp:
     """Makes the application over a home, with a clock that stands still and nothing read unasked."""
 
     def make(home: Home, *, engine: EngineState | None = None, **options: Any) -> GpuscaleApp:
@@ -89,6 +90,7 @@ def make_app(busy: ModuleType) -> MakeApp:
             interval=None, zone=UTC, **options,
         )  # fmt: skip
         app.user = "ada"
+        app.kept = Kept(tmp_path / "screen.json")  # the test's own: homes are shared
         notify = app.notify
         app.notify = lambda *words, **how: notify(*words, **{**how, "timeout": 3600})  # type: ignore[method-assign]
         return app

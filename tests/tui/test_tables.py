@@ -52,14 +52,14 @@ async def test_only_the_rows_on_screen_are_fetched(
 ) -> None:
     """Wherever one goes among 100,000 jobs, a reading is a screenful and one more above and below."""
     asked: list[int] = []
-    original = queries.job_rows
+    original = queries.rows_of
 
     def counted(*args: object, **kwargs: object) -> object:
         rows = original(*args, **kwargs)  # type: ignore[arg-type]
         asked.append(len(rows))
         return rows
 
-    monkeypatch.setattr(queries, "job_rows", counted)
+    monkeypatch.setattr(queries, "rows_of", counted)
     app = make_app(crowded)
     async with app.run_test(size=(80, 24)) as pilot:
         await settle(pilot)

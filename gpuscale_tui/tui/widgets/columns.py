@@ -18,7 +18,9 @@ MARGIN = 2
 class Column(Generic[R]):
     """One column.
 
-    `key` is what it is sorted by, empty when it is not. `width` is what it needs; with `grow` it takes its part of
+    `key` is what it is sorted by, empty when it is not. `id` is what it is called where columns are chosen, by default
+    its title; an `optional` one is shown only when it was chosen. `value` is what an export writes (row, time), by
+    default the cell's text. `width` is what it needs; with `grow` it takes its part of
     what is left over, up to `most`. `drop` says in which order columns go when there is no room: the highest first,
     0 never. `cell` gets the row, the look and the time (UTC ms), and returns cleaned text and its role.
     """
@@ -31,6 +33,14 @@ class Column(Generic[R]):
     most: int = 200
     drop: int = 0
     right: bool = False
+    id: str = ""
+    optional: bool = False
+    value: Callable[[R, int], object] | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called where columns are chosen."""
+        return self.id or self.title.lower() or self.key
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +63,13 @@ def place(columns: Sequence[Column[R]], width: int) -> list[Placed[R]]:
         placed.append(Placed(column, start, cells))
         start += cells + GAP
     return placed
+
+
+def chosen(columns: Sequence[Column[R]], names: Sequence[str]) -> list[Column[R]]:
+    """The columns with these names, in this order; without names those that are shown by default."""
+    known = {column.name: column for column in columns}
+    picked = [known[name] for name in names if name in known]
+    return picked or [column for column in columns if not column.optional]
 
 
 def _needed(columns: Sequence[Column[R]]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, Protocol, TypeVar
 
 from textual import events
@@ -42,6 +43,7 @@ class RowsTable(WindowView[R]):
         self._cursor = 0
         self._cursor_id: object = None
         self._told: object = None
+        self._marked: AbstractSet[Any] = frozenset()
         self.always_active = False
         self._old = False
 
@@ -60,14 +62,26 @@ class RowsTable(WindowView[R]):
         """Whether what is under the cursor is not here yet."""
         return self.total > 0 and self.pointed is None
 
-    def put(self, total: int, first: int, items: Sequence[R], now: int) -> None:
-        """Take rows that were fetched; the cursor follows its row."""
+    @property
+    def followed(self) -> object:
+        """Id of the row that the cursor stays on; None while it stays at its place."""
+        return self._cursor_id
+
+    @property
+    def in_view(self) -> bool:
+        """Whether the row under the cursor is on screen."""
+        return self.top <= self._cursor < self.top + self.page
+
+    def put(self, total: int, first: int, items: Sequence[R], now: int, place: int | None = None) -> None:
+        """Take rows that were fetched; the cursor follows its row, also to a `place` that is not among them."""
         self._old = False
         if self._cursor_id is not None:
-            found = next((first + place for place, row in enumerate(items) if row.id == self._cursor_id), None)
+            found = next((first + at for at, row in enumerate(items) if row.id == self._cursor_id), place)
             if found is not None and found != self._cursor:
+                seen = self.in_view
                 self._cursor = found
-                self.call_after_refresh(self.show_line, found)
+                if seen or not self.fetched:
+                    self.call_after_refresh(self.show_line, found)
         self._cursor = max(0, min(self._cursor, total - 1))
         super().put(total, first, items, now)
         self._settle()
@@ -112,6 +126,22 @@ class RowsTable(WindowView[R]):
         """Move the cursor to the first or the last row."""
         self.move_to(self.total - 1 if last else 0)
 
+    def set_columns(self, columns: Sequence[Column[R]]) -> None:
+        """Show other columns."""
+        if list(columns) != list(self._columns):
+            self._columns, self._placed_for = columns, -1
+            self.forget_drawn()
+
+    @property
+    def columns(self) -> Sequence[Column[R]]:
+        """The columns that are shown where there is room."""
+        return self._columns
+
+    def show_marks(self, marked: AbstractSet[Any]) -> None:
+        """Put a sign before these rows."""
+        self._marked = marked
+        self.repaint()
+
     def set_order(self, sort: str, descending: bool) -> None:
         """Show in the head what the rows are sorted by."""
         self.sort, self.descending = sort, descending
@@ -137,7 +167,10 @@ class RowsTable(WindowView[R]):
     def draw_item(self, index: int, item: R, width: int) -> Strip:
         """One row."""
         here, active = index == self._cursor, self.has_focus or self.always_active
-        spans: list[Span] = [(self.look.glyphs.cursor + " " if here else "  ", "title" if active else "muted")]
+        sign, role = (self.look.glyphs.cursor if here else " "), "title" if active else "muted"
+        spans: list[Span] = [(sign + " ", role)]
+        if item.id in self._marked:
+            spans = [(sign, role), (self.look.glyphs.mark, "key")]
         layout = self._layout(width)
         for placed in layout:
             text, role = placed.column.cell(item, self.look, self.now)

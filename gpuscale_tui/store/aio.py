@@ -15,7 +15,7 @@ import aiosqlite
 
 from gpuscale_tui.store import logs
 from gpuscale_tui.store.batches import Entry, settle
-from gpuscale_tui.store.database import connect, in_snapshot
+from gpuscale_tui.store.database import connect, in_snapshot, transact
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -188,6 +188,18 @@ class AsyncLogs:
     async def drop(self, job_id: int) -> None:
         """As `logs.drop`."""
         await self._writing.call(logs.drop, job_id)
+
+    async def query(
+        self, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Call a query of what was read from the output (`series`) in one snapshot, beside the appends."""
+        return await self._reader.call(in_snapshot, query, *args, **kwargs)
+
+    async def command(
+        self, command: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Call a command in one transaction between two appends: it should take milliseconds."""
+        return await self._writing.call(transact, None, command, *args, **kwargs)
 
     async def size(self, job_id: int, attempt: int) -> int:
         """As `logs.size`."""

@@ -19,6 +19,7 @@ from gpuscale_tui.model.plain import clean
 from gpuscale_tui.model.settings import Settings
 from gpuscale_tui.model.states import LIVE_WORKER_STATES, JobState
 from gpuscale_tui.model.sweep import PARAM_PREFIX
+from gpuscale_tui.policy.wording import usd_at_least
 from gpuscale_tui.store import engines, events, hosts, jobs, market, workers
 from gpuscale_tui.store.home import Home
 from gpuscale_tui.store.secrets import read_job_secrets, write_job_secrets
@@ -145,6 +146,48 @@ def scale_up(connection: sqlite3.Connection, amount: int, settings: Settings, *,
         )
     _keep_the_budget(connection, amount, Terms(price), settings, now)
     engines.ask(connection, "scale_up", amount, user=user, now=now)
+
+
+def rent(
+    connection: sqlite3.Connection,
+    offer: market.OfferRow,
+    settings: Settings,
+    *,
+    despite_ban: bool = False,
+    user: str,
+    now: int,
+) -> int:
+    """Ask for just this machine, at no more than this price; returns the request's id.
+
+    Raises Refused where a limit stands against it, with the figure that would change that; the engine tests all of them
+    again when it writes the intent. `despite_ban` is needed where the host or its owner is banned.
+    """
+    from gpuscale_tui.engine.by_hand import Wanted  # only here: it brings the renter along
+
+    name = f"server {offer.server_id} of {offer.provider}"
+    if "banned" in offer.verdict and not despite_ban:
+        raise Refused(f"{name} is {offer.verdict}: lift the ban, or say that you want it all the same")
+    live = workers.live(connection)
+    for worker in live:
+        if (worker.provider, worker.server_id) == (offer.provider, offer.server_id):
+            raise Refused(f"{name} is {worker_label(worker.id)} already")
+    waiting = [Wanted.read(request.about) for request in engines.open_requests(connection) if request.kind == "rent"]
+    if any(each and (each.provider, each.server_id) == (offer.provider, offer.server_id) for each in waiting):
+        raise Refused(f"{name} has been asked for already")
+    limit, cap = settings.scaler.max_workers, parse_usd(settings.scaler.max_hourly_budget)
+    if len(live) >= limit:
+        raise Refused(f"{len(live)} machines are rented and max_workers is {limit}: {len(live) + 1} would allow it")
+    missing = workers.committed_rate(connection) + offer.rate - cap
+    if missing > 0:
+        raise Refused(
+            f"{name} costs {format_usd(offer.rate)}/h and the cap of {format_usd(cap)}/h lacks"
+            f" {usd_at_least(missing)}/h for it: max_hourly_budget {usd_at_least(cap + missing)} would allow it"
+        )
+    _keep_the_budget(connection, 1, Terms(offer.rate), settings, now)
+    about = Wanted(
+        offer.provider, offer.server_id, offer.market, offer.gpu_type, offer.gpu_count, offer.rate, despite_ban
+    ).write()
+    return engines.ask(connection, "rent", 1, about=about, user=user, now=now)
 
 
 def _keep_the_budget(connection: sqlite3.Connection, amount: int, terms: Terms, settings: Settings, now: int) -> None:

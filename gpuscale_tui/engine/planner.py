@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gpuscale_tui.engine import budgets, view
+from gpuscale_tui.engine.by_hand import ByHand
 from gpuscale_tui.engine.context import Context
 from gpuscale_tui.engine.hosts import Hosts
-from gpuscale_tui.engine.renter import Renter
+from gpuscale_tui.engine.renter import Answers, Renter
 from gpuscale_tui.model.jobs import Attempt, job_label, worker_label
 from gpuscale_tui.model.offers import Market, Need, Offer, Survey
 from gpuscale_tui.model.states import Cause, JobState, WorkerState
@@ -119,6 +120,7 @@ class Planner:
         self._context = context
         self._renter = renter
         self._hosts = Hosts(context)
+        self._by_hand = ByHand(context, renter)
         self._at_work = False
 
     async def tick(self) -> float:
@@ -132,10 +134,11 @@ class Planner:
     async def _plan_once(self) -> bool:
         """Look, plan and act; True when a host of our own was taken: that is done at once, and others may follow."""
         standing = await self._look()
-        self._at_work = bool(standing.world.pending or standing.world.machines)
+        self._at_work = bool(standing.world.pending or standing.world.machines or standing.requests)
         markets = await self._survey(standing.world)
         if self._context.now() - standing.world.now > FRESH_MS:  # the market's answers may have taken seconds
             standing = await self._look()
+        await self._by_hand.carry_out(standing.request("rent"), standing.world)
         made = plan(replace(standing.world, markets=markets))
         await self._release(made.releases, standing)
         begun = self._rent(made, standing)
@@ -257,7 +260,7 @@ class Planner:
         request = standing.request("scale_up")
         taking: list[asyncio.Task[None]] = []
         for rent in made.rents:
-            by_hand = request.id if request is not None and rent.purpose == "hand" else None
+            by_hand = Answers(request.id) if request is not None and rent.purpose == "hand" else None
             begun = self._renter.begin(rent, by_hand)
             if begun is not None and not self._context.providers[rent.offer.provider].facts.boots:
                 taking.append(begun)

@@ -33,6 +33,14 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
+class Answers:
+    """The request that a rental answers; `only_this`: it names just this offer, and no other will do."""
+
+    request_id: int
+    only_this: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Short(CapReached):
     """An intent that was not written: what is left in the wallet does not pay for it."""
 
@@ -62,19 +70,19 @@ class Renter:
         left = (pause.until - self._context.now()) // 1000
         return f"{provider} {pause.reason}; tried again in {left} s"
 
-    def begin(self, rent: Rent, request_id: int | None) -> asyncio.Task[None] | None:
+    def begin(self, rent: Rent, answers: Answers | None) -> asyncio.Task[None] | None:
         """Rent in the background, unless that provider is busy, not read yet or paused."""
         provider = rent.offer.provider
         if self.paused(provider) is not None or provider in self._busy or self._context.control.drain:
             return None
         self._busy.add(provider)
-        renting = guarded(self._context, f"renting from {provider}", partial(self._rent, rent, request_id))
+        renting = guarded(self._context, f"renting from {provider}", partial(self._rent, rent, answers))
         return self._tasks.create_task(renting, name=f"rent from {provider}")
 
-    async def _rent(self, rent: Rent, request_id: int | None) -> None:
+    async def _rent(self, rent: Rent, answers: Answers | None) -> None:
         worker = None
         try:
-            worker = await self._intend(rent, request_id)
+            worker = await self._intend(rent, answers)
             if worker is not None:
                 await self._order(rent, worker)
         finally:
@@ -83,7 +91,7 @@ class Renter:
                 self.calling.discard(worker.id)
             self._context.bells.ring("planner", "reconciler", "wallet")
 
-    async def _intend(self, rent: Rent, request_id: int | None) -> Worker | None:
+    async def _intend(self, rent: Rent, answers: Answers | None) -> Worker | None:
         """Write what is about to be done, if the cap still allows it."""
         context = self._context
         intent = Intent(
@@ -97,7 +105,7 @@ class Renter:
             purpose=rent.purpose,
             budget=view.budget(context.settings),
         )
-        written = await context.db.write(_intend_for, intent, request_id, now=context.now(), epoch=context.epoch)
+        written = await context.db.write(intend_for, intent, answers, now=context.now(), epoch=context.epoch)
         if isinstance(written, Short):
             until = context.now() + round(SHORT_PAUSE_SEC * 1000)
             self._pauses[rent.offer.provider] = Pause(until, FIRST_PAUSE_SEC, f"is not ordered from: {written.reason}")
@@ -148,10 +156,11 @@ class Renter:
             self._pauses[worker.provider] = Pause(until, seconds, f"refused: {outcome.reason}")
 
 
-def _intend_for(
-    connection: sqlite3.Connection, intent: Intent, request_id: int | None, *, now: int, epoch: int
+def intend_for(
+    connection: sqlite3.Connection, intent: Intent, answers: Answers | None, *, now: int, epoch: int
 ) -> Worker | CapReached:
-    """The intent and the request that it answers, in one transaction.
+    """The intent and the request that it answers, in one transaction. A request that is closed is not answered again;
+    one for just this offer is refused where a limit stands against it, others wait.
 
     The limits are those of the engine's row where these are lower: settings that are read anew are written there, and
     an intent that was on its way meanwhile keeps to them too.
@@ -161,10 +170,12 @@ def _intend_for(
         intent = replace(
             intent, cap=min(intent.cap, limits.cap), max_workers=min(intent.max_workers, limits.max_workers)
         )
+    if answers is not None and not engines.is_open(connection, answers.request_id):
+        return CapReached("it was carried out, or taken back, in the meantime")
     short = wallets.shortage(connection, intent.offer, now)
-    if short is not None:
-        return Short(short)
-    written = workers.write_intent(connection, intent, now=now, epoch=epoch)
-    if request_id is not None and isinstance(written, Worker):
-        engines.fulfil_one(connection, request_id, now)
+    written = Short(short) if short is not None else workers.write_intent(connection, intent, now=now, epoch=epoch)
+    if answers is not None and isinstance(written, Worker):
+        engines.fulfil_one(connection, answers.request_id, now)
+    elif answers is not None and answers.only_this and isinstance(written, CapReached):
+        engines.refuse(connection, answers.request_id, written.reason, now)
     return written

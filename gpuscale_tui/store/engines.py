@@ -158,6 +158,40 @@ def close_request(connection: sqlite3.Connection, request_id: int, result: str, 
     connection.execute("UPDATE requests SET done_at = ?, result = ? WHERE id = ?", (now, result, request_id))
 
 
+def is_open(connection: sqlite3.Connection, request_id: int) -> bool:
+    """Whether a request waits to be carried out."""
+    row = connection.execute("SELECT 1 FROM requests WHERE id = ? AND done_at IS NULL", (request_id,)).fetchone()
+    return row is not None
+
+
+def refuse(connection: sqlite3.Connection, request_id: int, why: str, now: int) -> None:
+    """A request will not be carried out; one that is closed stays as it is."""
+    closed = connection.execute(
+        "UPDATE requests SET done_at = ?, result = ? WHERE id = ? AND done_at IS NULL RETURNING kind",
+        (now, f"refused: {why}", request_id),
+    ).fetchall()
+    if closed:
+        events.append(connection, now, "warning", f"the request to {closed[0]['kind']} is refused: {why}")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The newest request of a kind: what it was about, and what came of it; None while it is open."""
+
+    at: int
+    about: str
+    done_at: int | None
+    result: str | None
+
+
+def newest(connection: sqlite3.Connection, kind: str) -> Answer | None:
+    """The newest request of a kind and what came of it."""
+    row = connection.execute(
+        "SELECT at, about, done_at, result FROM requests WHERE kind = ? ORDER BY id DESC LIMIT 1", (kind,)
+    ).fetchone()
+    return None if row is None else Answer(**dict(row))
+
+
 def fulfil_one(connection: sqlite3.Connection, request_id: int, now: int) -> None:
     """One of the machines that a request asks for is seen to; the last one closes the request."""
     connection.execute(

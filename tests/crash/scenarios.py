@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gpuscale_tui.engine import commands
+from gpuscale_tui.model.errors import Refused
 from gpuscale_tui.model.settings import BudgetConfig, CheckpointConfig, MachinesConfig
-from gpuscale_tui.store import jobs, undoing, wallets
+from gpuscale_tui.store import jobs, market, undoing, wallets
 from gpuscale_tui.store.database import Database
 from tests.crash.stage import Fate, Stage
 from tests.sim.faults import Faults
@@ -116,6 +118,20 @@ def scale(amount: int) -> Act:
             db.write(commands.scale_down, -amount, user="sim", now=universe.now())
 
     return command("scale", act)
+
+
+def rent_by_hand(db: Database, universe: Stage) -> None:
+    """The offer that is ranked first, as the screen would ask for it."""
+    found = [row for row in db.read(market.offers) if not row.verdict]
+    with suppress(Refused):
+        db.write(commands.rent, found[0], universe.settings, user="sim", now=universe.now())
+
+
+def rented_once(universe: Stage) -> None:
+    """What was asked for once was rented once, whenever the engine died."""
+    [row] = universe.checker.rows("SELECT count(*) AS count FROM workers WHERE purpose = 'hand'")
+    if row["count"] > 1:
+        universe.checker.fail("I1", f"one machine was asked for by hand and {row['count']} were rented")
 
 
 def evict(universe: Stage) -> None:
@@ -364,6 +380,7 @@ ALL = (
         (152, cancel_later(2, 30_000)), (160, take_back(2)), (170, release_later(60_000)),
         (175, cancel_later(1, 20_000)), (180, die),
     ),
+    made("by hand", (1, submit(SHORT)), (20, command("rent", rent_by_hand)), (200, submit(SHORT)), (400, rented_once)),
     made("odd replies", (0, fate(odd=True)), (30, fate()), (31, submit(SHORT))),
 )  # fmt: skip
 SCENARIOS = {scenario.name: scenario for scenario in ALL}

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
+from gpuscale_tui.engine.outlook import JobOutlook
 from gpuscale_tui.model.money import HOUR_MS
-from gpuscale_tui.policy.forecast import Duration, cost_of
 from gpuscale_tui.store.progress import JobProgress, Usage
 from gpuscale_tui.store.unsaved import Unsaved
 from gpuscale_tui.tui.format import Glyphs, meter, rate, share, span, usd
 from gpuscale_tui.tui.look import Line, Look, Span
+from gpuscale_tui.tui.page import LABEL, Page
 from gpuscale_tui.tui.widgets.axes import compact
+
+_PIECES = re.compile(r" *[^ ]+ *| +")
 
 QUIET_AFTER_MS = 120_000
 """A job that has said nothing for so long is told to be quiet."""
@@ -21,14 +25,14 @@ BAR = 24
 
 @dataclass(frozen=True, slots=True)
 class Bill:
-    """What a job has cost and may cost: micro-dollars, `rate` per hour while it runs, None when it does not.
+    """What a job has cost (micro-dollars), what is expected of it while it is open, and its limit.
 
     `most` is what it may cost in its life at most, and `limited_by` says by what; None without a limit.
     """
 
     spent: int
-    rate: int | None
-    left: Duration | None
+    runs: bool
+    outlook: JobOutlook | None = None
     most: int | None = None
     limited_by: str = ""
 
@@ -82,15 +86,22 @@ def progress_lines(known: JobProgress | None, look: Look, now: int) -> list[Line
 
 def cost_line(bill: Bill) -> Line:
     """So far, to come, at most."""
-    spans: list[Span] = [(usd(bill.spent), "strong"), (" so far" if bill.rate is not None else "", "text")]
-    if bill.rate is not None:
-        spans.append((f", now {rate(bill.rate)}", "text"))
-    if bill.rate is not None and bill.left is not None and bill.left.took is not None:
-        coming = cost_of(bill.left.took, bill.rate)
-        between = f" ({usd(coming.low)} to {usd(coming.high)})" if coming.low != coming.high else ""
-        spans += [(f"; about {usd(coming.likely)} to come{between}", "text"), (f" by {bill.left.basis}", "muted")]
+    ahead = bill.outlook
+    if ahead is None:
+        return [(usd(bill.spent), "strong")]
+    spans: list[Span] = [(usd(bill.spent), "strong"), (" so far", "text")] if bill.spent or bill.runs else []
+    if bill.runs and ahead.rate is not None:
+        spans.append((f", now {rate(ahead.rate)}", "text"))
+    if ahead.cost is not None:
+        low, likely, high = (usd(amount) for amount in (ahead.cost.low, ahead.cost.likely, ahead.cost.high))
+        between = "" if low == high else f" ({low} to {high})"
+        words = "to come" if spans else f"at {rate(ahead.rate)}" if ahead.rate is not None else "in all"
+        spans.append((f"{', ' if spans else ''}about {likely} {words}{between}", "text"))
+        spans.append((f", by {ahead.duration.basis}", "muted"))
+    elif not spans:
+        spans.append((f"not known: {ahead.duration.basis}", "muted"))
     if bill.most is not None:
-        spans.append((f"; at most {usd(bill.most)} by {bill.limited_by}", "muted"))
+        spans.append((f", at most {usd(bill.most)} by {bill.limited_by}", "muted"))
     return spans
 
 
@@ -143,6 +154,24 @@ def _memory(name: str, used: int | None, total: int | None) -> list[str]:
     return [f"{name}{used / 1000:.1f}" + (f" of {total / 1000:.1f}" if total else "") + " GB"]
 
 
-def labelled(label: str, lines: Sequence[Line], width: int = 12) -> list[Line]:
-    """Lines after a label; nothing for none."""
-    return [[(f" {label if not place else '':<{width}} ", "muted"), *line] for place, line in enumerate(lines) if line]
+def labelled(label: str, lines: Sequence[Line], page: Page) -> list[Line]:
+    """Lines after a label, broken where they are too wide; nothing for none."""
+    room = max(10, page.width - LABEL - 3)
+    rows = [row for line in lines if line for row in wrapped(line, room)]
+    return [[(f" {label if not place else '':<{LABEL}} ", "muted"), *row] for place, row in enumerate(rows)]
+
+
+def wrapped(line: Line, width: int) -> list[Line]:
+    """A line in rows of at most `width` cells, broken between words."""
+    rows: list[list[Span]] = [[]]
+    left = width
+    for text, role in line:
+        for word in _PIECES.findall(text):
+            if len(word.rstrip()) > left and rows[-1]:
+                rows.append([])
+                left = width
+                word = word.lstrip()  # noqa: PLW2901 - a row begins with a word
+            if word:
+                rows[-1].append((word, role))
+                left -= len(word)
+    return [row for row in rows if row]

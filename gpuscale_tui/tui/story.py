@@ -1,25 +1,31 @@
-"""The pages of a job and of a machine as lines: facts, why, and what happened in the order that matters."""
+"""The page of a job as lines: what matters most, its attempts over time, and what happened, newest first."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
+from gpuscale_tui.engine.outlook import JobOutlook
 from gpuscale_tui.model.durations import format_duration
 from gpuscale_tui.model.jobs import Attempt, Job, job_label, worker_label
 from gpuscale_tui.model.workers import Worker
-from gpuscale_tui.policy.liveness import in_words, liveness
 from gpuscale_tui.store.events import Event
+from gpuscale_tui.store.fleet import FleetSpan
+from gpuscale_tui.store.progress import JobProgress, Usage
 from gpuscale_tui.store.snapshots import SnapshotRow
-from gpuscale_tui.store.views import JobRow, WorkerRow
-from gpuscale_tui.tui.cells import address, job_time
-from gpuscale_tui.tui.format import clean, gpus, plural, rate, size, span, usd
-from gpuscale_tui.tui.look import Line, Look, Span, wrap
+from gpuscale_tui.store.unsaved import Unsaved
+from gpuscale_tui.store.views import JobRow
+from gpuscale_tui.tui.cells import job_time
+from gpuscale_tui.tui.format import gpus, plural, rate, size, span
+from gpuscale_tui.tui.look import Line
+from gpuscale_tui.tui.outlook import Bill, cost_line, labelled, most_of, progress_lines, unsaved_line
+from gpuscale_tui.tui.page import Page
 from gpuscale_tui.tui.record_cells import event_words
+from gpuscale_tui.tui.strips import attempts_strip
 
-LABEL = 12
 EVENTS_OF_AN_ATTEMPT = 12
+MOST_COMMAND, MOST_WHY = 2, 3
+"""Lines of the summary that a long command and a long reason may take."""
 _REMOVED = re.compile(r"snapshot \d+ removed")
 
 
@@ -33,82 +39,60 @@ class JobStory:
     workers: dict[int, Worker]
     events: tuple[Event, ...]
     snapshots: tuple[SnapshotRow, ...]
+    spans: tuple[FleetSpan, ...] = ()
+    progress: JobProgress | None = None
+    unsaved: Unsaved | None = None
+    used: Usage | None = None
+    outlook: JobOutlook | None = None
+
+    @property
+    def attempt(self) -> Attempt | None:
+        """The newest attempt."""
+        return self.attempts[0] if self.attempts else None
 
 
-@dataclass(frozen=True, slots=True)
-class WorkerStory:
-    """Everything that a machine's page tells; `events` are oldest first. `host` is what its host did before, and
-    `shown` what the test of this machine found, both in words."""
+def write_summary(story: JobStory, page: Page, per_job: int | None) -> list[Line]:
+    """What matters most of a job, in a few lines; `per_job` is the budget of a job (micro-dollars), if there is one."""
+    row, look, now = story.row, page.look, page.now
+    lines = page.fact("command", story.job.spec.command_line, "strong")[:MOST_COMMAND]
+    lines += page.fact("why", row.why, f"state-{row.state}")[:MOST_WHY]
+    if row.state == "running":
+        lines += labelled("progress", progress_lines(story.progress, look, now), page)
+    lines += labelled("cost", [cost_line(_bill(story, now, per_job))], page)
+    if row.state == "running":
+        lines += labelled("unsaved", [unsaved_line(story.unsaved, look, now)], page)
+    return lines
 
-    row: WorkerRow
-    worker: Worker
-    events: tuple[Event, ...]
-    why: str
-    host: tuple[str, ...] = ()
-    shown: str = ""
 
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """How a page is written: its look, the time (UTC ms) and its width."""
-
-    look: Look
-    now: int
-    width: int
-
-    def foreign(self, text: str) -> str:
-        """A text from outside, cleaned."""
-        return clean(text, ascii_only=self.look.glyphs.ascii)
-
-    def rule(self, title: str) -> Line:
-        """A line that begins a part of the page."""
-        rule = self.look.glyphs.rule
-        return [
-            (f" {rule}{rule} ", "line"),
-            (title, "heading"),
-            (" " + rule * max(0, self.width - len(title) - 6), "line"),
-        ]
-
-    def fact(self, label: str, text: str, role: str = "text") -> list[Line]:
-        """A labelled text, wrapped under itself."""
-        lines = wrap(self.foreign(text), max(10, self.width - LABEL - 3))
-        first: Line = [(f" {label:<{LABEL}} ", "muted"), (lines[0], role)]
-        return [first, *([(" " * (LABEL + 2), "text"), (line, role)] for line in lines[1:])]
-
-    def facts(self, pairs: Sequence[tuple[str, str]]) -> list[Line]:
-        """Short labelled texts, two beside each other where there is room."""
-        pairs = [(label, text) for label, text in pairs if text]
-        columns = 2 if self.width >= 76 else 1
-        cell = self.width // columns - LABEL - 3
-        lines: list[Line] = []
-        for start in range(0, len(pairs), columns):
-            spans: list[Span] = []
-            for label, text in pairs[start : start + columns]:
-                spans += [(f" {label:<{LABEL}} ", "muted"), (self.look.fit(self.foreign(text), cell) + " ", "text")]
-            lines.append(spans)
-        return lines
+def _bill(story: JobStory, now: int, per_job: int | None) -> Bill:
+    row, limit = story.row, story.job.spec.max_runtime_sec
+    if row.state not in {"pending", "running"}:
+        return Bill(row.cost, runs=False)
+    runs, attempt = row.state == "running", story.attempt
+    begun = attempt.started_at if runs and attempt is not None else None
+    limit_ms = round(limit * 1000) if limit and runs else None
+    most, by = most_of(row.cost, row.rate if runs else None, limit_ms, now - begun if begun else 0, per_job)
+    return Bill(row.cost, runs, story.outlook, most, by)
 
 
 def write_job(story: JobStory, page: Page) -> list[Line]:
-    """A job's page."""
+    """A job's page below its summary."""
     spec, row = story.job.spec, story.row
     limit = f", at most {rate(spec.max_price)} each" if spec.max_price is not None else ""
-    wanted = gpus(spec.gpu_type, spec.gpu_count) + limit
     lines: list[Line] = []
-    lines += page.fact("command", spec.command_line, "strong")
-    lines += page.fact("why", row.why, f"state-{row.state}")
-    lines += page.facts(
-        [
-            ("cost", _cost(story)),
-            ("time", f"{job_time(row, page.now)}" + (", waiting" if row.state == "pending" else "")),
-            ("needs", wanted),
-            ("submitted", page.look.when(row.submitted_at, page.now) + (f" by {spec.user}" if spec.user else "")),
-        ]
-    )
+    if story.attempts:
+        strip = attempts_strip(story.attempts, story.spans, story.snapshots, page)
+        lines += [page.rule("attempts over time"), *strip]
     lines += [page.rule("story, newest first"), *_attempts(story, page)]
     if story.snapshots:
         lines += [page.rule("checkpoints"), *(_snapshot(snapshot, page) for snapshot in story.snapshots[:8])]
-    return [*lines, page.rule("details"), *page.facts(_details(story))]
+    facts = [
+        ("time", f"{job_time(row, page.now)}" + (", waiting" if row.state == "pending" else "")),
+        ("needs", gpus(spec.gpu_type, spec.gpu_count) + limit),
+        ("submitted", page.look.when(row.submitted_at, page.now) + (f" by {spec.user}" if spec.user else "")),
+        *_details(story),
+    ]
+    return [*lines, page.rule("details"), *page.facts(facts)]
 
 
 def _details(story: JobStory) -> list[tuple[str, str]]:
@@ -133,22 +117,14 @@ def _variables(story: JobStory) -> list[str]:
     return [*plain, *(f"{name}=(secret)" for name in spec.secret_env)]
 
 
-def _cost(story: JobStory) -> str:
-    worker = story.workers.get(story.row.worker_id or 0)
-    running = f", now {rate(worker.rate)}" if worker is not None and story.row.state == "running" else ""
-    return (
-        f"{usd(story.row.cost)} so far{running}" if story.row.state in {"pending", "running"} else usd(story.row.cost)
-    )
-
-
 def _attempts(story: JobStory, page: Page) -> list[Line]:
     lines: list[Line] = []
     for attempt in story.attempts:
         lines.append(_attempt_line(attempt, story.workers.get(attempt.worker_id), page))
         events = [event for event in story.events if event.attempt == attempt.number and _tells(event)]
-        lines += [_event_line(event, page, indent=True) for event in events[-EVENTS_OF_AN_ATTEMPT:][::-1]]
+        lines += [event_line(event, page, indent=True) for event in events[-EVENTS_OF_AN_ATTEMPT:][::-1]]
     before = [event for event in story.events if event.attempt is None and event.kind != "worker"]
-    return [*lines, *(_event_line(event, page) for event in before[::-1])]
+    return [*lines, *(event_line(event, page) for event in before[::-1])]
 
 
 def _attempt_line(attempt: Attempt, worker: Worker | None, page: Page) -> Line:
@@ -181,7 +157,8 @@ def _tells(event: Event) -> bool:
     return event.to_state != "ended" or bool(event.detail)
 
 
-def _event_line(event: Event, page: Page, *, indent: bool = False, names_job: bool = False) -> Line:
+def event_line(event: Event, page: Page, *, indent: bool = False, names_job: bool = False) -> Line:
+    """When something happened, and what."""
     lead = f" {page.look.glyphs.branch}   " if indent else f" {page.look.glyphs.dot} "
     about = f"{job_label(event.job_id)} " if names_job and event.job_id is not None else ""
     words = about + event_words(event)
@@ -198,40 +175,3 @@ def _snapshot(snapshot: SnapshotRow, page: Page) -> Line:
         (f" {snapshot.number:>4} ", "strong"), (f" {page.look.when(snapshot.at, page.now)} ", "muted"),
         (f" attempt {snapshot.attempt}  {plural(snapshot.files, 'file')}, {size(snapshot.bytes)}{gone}", role),
     ]  # fmt: skip
-
-
-def _liveness(row: WorkerRow, now: int) -> str:
-    found = liveness(row.state, ready_at=row.ready_at, silent_since=row.silent_since)
-    return in_words(found, silent_since=row.silent_since, down_since=row.down_since, now=now)
-
-
-def write_worker(story: WorkerStory, page: Page) -> list[Line]:
-    """A machine's page."""
-    row, worker = story.row, story.worker
-    contact = f"{span(page.now - worker.contact_at)} ago" if worker.contact_at is not None else "never"
-    lines: list[Line] = []
-    lives, troubled = _liveness(row, page.now), row.silent_since is not None or row.down_since is not None
-    lines += page.fact("why", story.why, f"state-{row.state}")
-    lines += page.fact("liveness", lives, "warn") if troubled else []
-    lines += page.facts(
-        [
-            ("price", f"{rate(row.rate)}, fees included"),
-            ("cost", usd(row.cost) + (", as billed" if row.billed else ", as reckoned")),
-            ("held since", page.look.when(row.held_from, page.now)),
-            ("held for", span((row.ended_at or page.now) - row.held_from) if row.held_from is not None else "not yet"),
-            ("machine", f"{gpus(row.gpu_type, row.gpu_count)}, {row.market}"),
-            ("provider", f"{row.provider}, server {row.server_id}"),
-            ("order", row.order_id or "not known yet"),
-            ("address", address(row, page.look, page.now)[0]),
-            ("last contact", contact),
-            ("liveness", "" if troubled else lives),
-            ("job", f"{job_label(row.job_id)} {row.job_name or ''}" if row.job_id is not None else "none"),
-            ("asked back", plural(row.release_asked, "time") if row.release_asked else ""),
-            ("image", worker.image or "any"),
-        ]
-    )
-    lines += page.fact("shown", story.shown) if story.shown else []
-    for label, text in zip(("its host", "", ""), story.host, strict=False):
-        lines += page.fact(label, text, "muted")
-    lines += [page.rule("story, newest first")]
-    return lines + [_event_line(event, page, names_job=True) for event in reversed(story.events) if event.kind != "job"]

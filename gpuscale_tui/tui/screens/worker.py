@@ -12,9 +12,10 @@ from gpuscale_tui.model.jobs import worker_label
 from gpuscale_tui.store import hosts, queries, workers
 from gpuscale_tui.store.views import WorkerRow
 from gpuscale_tui.tui.format import clean, gpus, rate
+from gpuscale_tui.tui.machine_story import WorkerStory, write_worker
+from gpuscale_tui.tui.page import Page
 from gpuscale_tui.tui.reader import Moment, Wish
 from gpuscale_tui.tui.screens.base import BaseScreen, bindings_for
-from gpuscale_tui.tui.story import Page, WorkerStory, write_worker
 from gpuscale_tui.tui.subjects import Subject
 from gpuscale_tui.tui.widgets.page_view import PageView
 from gpuscale_tui.tui.widgets.title import Title

@@ -15,14 +15,13 @@ from gpuscale_tui.engine import intake
 from gpuscale_tui.engine.view import gpu_of
 from gpuscale_tui.model.durations import parse_duration
 from gpuscale_tui.model.errors import FieldError, GpuscaleError, nearest
-from gpuscale_tui.model.jobs import JobSpec, is_secret_name
+from gpuscale_tui.model.jobs import JobSpec, is_secret_name, parse_start
 from gpuscale_tui.model.money import parse_usd
 from gpuscale_tui.model.offers import Market
 from gpuscale_tui.model.settings import Settings
 from gpuscale_tui.model.sweep import Axis, count, expand, parse_axes
 
-MAX_JOBS = 10_000
-"""Jobs that one submission may have."""
+MAX_JOBS = intake.MOST_JOBS
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +163,10 @@ def _market(key: str, value: Any, _: Surroundings) -> dict[str, Any]:
     return {key: Market(value)}
 
 
+def _start(key: str, value: Any, around: Surroundings) -> dict[str, Any]:
+    return {"start_from": parse_start(_text(key, value, around)[key])}
+
+
 def _provider(key: str, value: Any, around: Surroundings) -> dict[str, Any]:
     fields = _text(key, value, around)
     intake.check_provider(value)
@@ -239,5 +242,6 @@ KEYS: Mapping[str, Reader] = {
     "market": _market,
     "retries": _whole,
     "sweep": _sweep,
+    "from": _start,
 }
 """Every key of an entry, and what reads it."""

@@ -72,6 +72,7 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--provider", metavar="NAME", help="Only from this provider: clore or ssh."),
     click.option("--retries", type=int, metavar="N", help="Times it is put back after its machine failed."),
     click.option("--sweep", multiple=True, metavar="K=A,B", help="One job for each value; {K} stands for it."),
+    click.option("--from", "from", metavar="J/N", help="Begin with a snapshot, such as j17/3 (a branch)."),
     click.option("--spot/--on-demand", "spot", default=None, help="Only machines rented this way."),
 )
 

@@ -17,6 +17,8 @@ from gpuscale_tui.model.settings import Settings
 from gpuscale_tui.store import market
 
 MEGABYTE = 1_000_000
+MOST_JOBS = 10_000
+"""Jobs that one submission may have."""
 PROVIDERS = ("clore", "ssh")
 """Names that a job may give as its provider (the builders of `providers.registry`)."""
 
@@ -48,6 +50,30 @@ def check_workdir(path: str | Path, max_mb: float) -> CheckedWorkdir:
         allowed = f"readable files of at most {max_mb:g} MB (workdir_max_mb): {error}"
         raise FieldError("workdir", str(directory), allowed) from error
     return CheckedWorkdir(directory, chosen.left_out)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkdirLook:
+    """What would be uploaded of a directory: how many files, bytes; which of its entries stay here; what is wrong."""
+
+    files: int = 0
+    bytes: int = 0
+    staying: tuple[str, ...] = ()
+    problem: str = ""
+
+
+def look_at_workdir(path: Path, max_mb: float) -> WorkdirLook:
+    """Look into a directory without refusing it. Blocks for as long as that takes."""
+    from gpuscale_tui.remote.workdir import WorkdirError, select_workdir
+
+    try:
+        chosen = select_workdir(path, max_bytes=int(max_mb * MEGABYTE))
+        entries = sorted(os.listdir(path))
+    except (OSError, WorkdirError) as error:
+        return WorkdirLook(problem=str(error))
+    sent = {name.partition("/")[0] for name in chosen.files}
+    staying = dict.fromkeys([*(name for name in entries if name not in sent), *chosen.left_out])
+    return WorkdirLook(len(chosen.files), chosen.total_bytes, tuple(staying))
 
 
 def check_provider(name: str | None) -> None:

@@ -79,15 +79,18 @@ def count(axes: Sequence[Axis]) -> int:
     return math.prod(len(axis.values) for axis in axes)
 
 
-def expand(spec: JobSpec, axes: Sequence[Axis]) -> list[JobSpec]:
+def expand(spec: JobSpec, axes: Sequence[Axis], most: int | None = None) -> list[JobSpec]:
     """One specification for each combination, the last parameter changing fastest; `[spec]` without parameters.
+
+    With `most` only so many of the first.
 
     `{lr}` in the command and in the name is replaced by the value, and the environment has `GPUSCALE_PARAM_LR`. A name
     without any such place is followed by the values. Raises FieldError where a result is no valid specification.
     """
     if not axes:
         return [spec]
-    return [_chosen(spec, axes, values) for values in itertools.product(*(axis.values for axis in axes))]
+    combinations = itertools.product(*(axis.values for axis in axes))
+    return [_chosen(spec, axes, values) for values in itertools.islice(combinations, most)]
 
 
 def _chosen(spec: JobSpec, axes: Sequence[Axis], values: Sequence[str]) -> JobSpec:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import tzinfo
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
@@ -37,9 +37,12 @@ from gpuscale_tui.tui.look import Look, make
 from gpuscale_tui.tui.messages import EngineState, Snapshot
 from gpuscale_tui.tui.reader import POLL_SEC, Reader, Wish
 from gpuscale_tui.tui.screens.base import BaseScreen
+from gpuscale_tui.tui.settings_handlers import SettingsHandlers
 from gpuscale_tui.tui.subjects import Subject
 from gpuscale_tui.tui.undo import UNDO_MS, Undo, UndoStack
-from gpuscale_tui.tui.settings_handlers import SettingsHandlers
+
+if TYPE_CHECKING:
+    from gpuscale_tui.tui.form.keeping import Drafts
 
 READER = "reader"
 """Group of the worker that reads the store for as long as the screen is shown."""
@@ -85,9 +88,10 @@ class GpuscaleApp(AppHandlers, SettingsHandlers, App[Leaving]):
     ) -> None:
         self.settings = settings
         self.files = files
+        self.loaded: Loaded | None = None
+        self.wants_demo = False
         self.readonly = readonly
         self.undos = UndoStack()
-        self.loaded: Loaded | None = None
         self.keymap = checked_keymap(settings.ui.keymap)
         self.theme_places = themes.directories(user_config)
         name = themes.NO_COLOR_THEME if no_color else settings.ui.theme
@@ -103,7 +107,7 @@ class GpuscaleApp(AppHandlers, SettingsHandlers, App[Leaving]):
         self.animation_level = "none"
         self.snapshot = Snapshot(clock(), None, EngineState("starting"))
         self.failure = ""
-        self.draft: dict[str, str] | None = None
+        self._drafts: Drafts | None = None
         self.kept = Kept(home.path / "screen.json")
         cap = parse_usd(settings.scaler.max_hourly_budget)
         self.reader = Reader(home, cap, clock, self, interval, readonly=readonly)
@@ -111,21 +115,30 @@ class GpuscaleApp(AppHandlers, SettingsHandlers, App[Leaving]):
         self.use_theme(self.theme_file)
         self.set_class(not utf8, "-ascii")
 
+    @property
+    def drafts(self) -> Drafts:
+        """What was left in forms."""
+        if self._drafts is None:
+            from gpuscale_tui.tui.form.keeping import Drafts
+
+            self._drafts = Drafts(self.home.path / "drafts.json")
+        return self._drafts
+
     def use_theme(self, theme: themes.ThemeFile) -> None:
         """Show everything in another theme."""
         self.theme_file = theme
+        self.theme_stamp = themes.stamp_of(theme.path)
         self.look = make(theme, self._glyphs, self._zone)
         self.register_theme(themes.textual_theme(theme))
         self.theme = theme.name
-        self.theme_stamp = themes.stamp_of(theme.path)
 
     async def on_mount(self) -> None:
         """Read from now on; the first frame does not wait for it."""
+        if self.reader.by_itself:
+            self.follow_theme_file()
         self.run_worker(self._read(), group=READER, exit_on_error=True)
 
     async def _read(self) -> None:
-        if self.reader.by_itself:
-            self.follow_theme_file()
         try:
             await self.reader.open()
         except (StoreError, sqlite3.Error, OSError) as error:
@@ -167,6 +180,7 @@ class GpuscaleApp(AppHandlers, SettingsHandlers, App[Leaving]):
                 screen.took(snapshot)
         if first:
             self.call_after_refresh(self.host.begin)
+            self.call_after_refresh(self.maybe_guide)
 
     def ticked(self, now: int) -> None:
         """A second has gone by."""
@@ -206,11 +220,14 @@ class GpuscaleApp(AppHandlers, SettingsHandlers, App[Leaving]):
         step = self.undos.top(self.now()) if action.id == "undo" else None
         return why_not(action, replace(subject, undo=step.words) if step else subject, readonly=self.readonly)
 
-    def offer_undo(self, words: str, undo: Callable[[], Awaitable[None]], seconds: float = UNDO_MS / 1000) -> None:
-        """Say what was done and that the key `u` undoes it, for some seconds."""
+    def offer_undo(
+        self, words: str, undo: Callable[[], Awaitable[None]], seconds: float = UNDO_MS / 1000, *, told: bool = True
+    ) -> None:
+        """Say what was done and that the key `u` undoes it, for some seconds; not `told`, only the footer says it."""
         self.undos.push(Undo(words, undo, self.now() + round(seconds * 1000)))
         key = display_keys(by_id()["undo"], self.keymap)[0]
-        self.notify(f"{words}. {key} undoes it.", timeout=seconds, markup=False)
+        if told:
+            self.notify(f"{words}. {key} undoes it.", timeout=seconds, markup=False)
         self.refresh_footer()
 
     async def do(self, action_id: str) -> None:

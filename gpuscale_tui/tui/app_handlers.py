@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gpuscale_tui.tui import theme as themes
 from gpuscale_tui.tui.format import plural, rate
 from gpuscale_tui.tui.host import Leaving
+from gpuscale_tui.tui.undo import UNDO_MS
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -86,38 +86,21 @@ class AppHandlers(Base):
         if isinstance(screen, LogsScreen):
             screen.choose(job_id)
 
-    async def _open_form(self, texts: Mapping[str, str]) -> None:
-        from gpuscale_tui.tui.screens.form import FormScreen
-
-        await self._me.push_screen(FormScreen(texts))
-
     async def do_job_new(self) -> None:
         """The form, with what was written before."""
-        from gpuscale_tui.tui import draft as drafts
+        from gpuscale_tui.tui.form import opening
 
-        me = self._me
-        await self._open_form(me.draft or drafts.empty(me.settings))
-
-    async def clone(self, job_id: int) -> None:
-        """The form with a job's values."""
-        from gpuscale_tui.store import jobs
-        from gpuscale_tui.tui import draft as drafts
-
-        me = self._me
-        job = await me.reader.database.read(jobs.get, job_id)
-        if job is not None:
-            await self._open_form(drafts.of_job(job, me.settings))
+        await opening.new(self._me)
 
     async def new_job_on(self, offer: OfferRow) -> None:
         """The form, asking for the GPU of an offer at its price."""
-        from gpuscale_tui.model.money import dollars
-        from gpuscale_tui.tui import draft as drafts
+        from gpuscale_tui.tui.draft import amount
+        from gpuscale_tui.tui.form import opening
 
-        me = self._me
-        texts = me.draft or drafts.empty(me.settings)
-        price = dollars(-(-offer.rate // max(1, offer.gpu_count)))
-        await self._open_form({**texts, "gpu": offer.gpu_type or "none", "gpus": str(max(1, offer.gpu_count)),
-                         "max_price": f"{price:.4g}"})  # fmt: skip
+        price = -(-offer.rate // max(1, offer.gpu_count))
+        cents = -(-price // 100) * 100
+        await opening.new(self._me, {"gpu": offer.gpu_type or "none", "gpus": str(max(1, offer.gpu_count)),
+                                     "max_price": amount(cents)})  # fmt: skip
 
     def copy(self, text: str) -> None:
         """Put a text in the terminal's clipboard (OSC 52), and show it where that does not work."""
@@ -170,15 +153,18 @@ class AppHandlers(Base):
 
     async def _scale(self, amount: int) -> None:
         from gpuscale_tui.engine import commands
+        from gpuscale_tui.tui.worker_handlers import keep_machines
 
         me = self._me
         if amount > 0:
-            done = await me.command(commands.scale_up, amount, me.settings, user=me.user, now=me.now())
-        else:
-            done = await me.command(commands.scale_down, -amount, user=me.user, now=me.now())
+            if await me.command(commands.scale_up, amount, me.settings, user=me.user, now=me.now()):
+                me.notify(f"{plural(amount, 'more machine')} asked for", timeout=3)
+            return
+        done = await me.command(commands.scale_down, -amount, user=me.user, now=me.now(), wait_ms=UNDO_MS)
         if done is not None:
-            words = f"{plural(amount, 'more machine')} asked for" if amount > 0 else f"{-amount} asked to go back"
-            me.notify(words, timeout=3)
+            name = plural(-amount, "machine")
+            words = f"{name} {'goes' if amount == -1 else 'go'} back in {UNDO_MS // 1000} s"
+            me.offer_undo(words, lambda: keep_machines(me, list(done), name))
 
     def do_spend_stop(self) -> None:
         """Stop all spending, after asking; then the page that stays until nothing is spent."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gpuscale_tui.engine.intake import check_provider
+from gpuscale_tui.engine.intake import MOST_JOBS, check_provider
 from gpuscale_tui.model.durations import format_duration, parse_duration
-from gpuscale_tui.model.errors import FieldError
+from gpuscale_tui.model.errors import FieldError, nearest
 from gpuscale_tui.model.gpus import canonical_gpu
-from gpuscale_tui.model.jobs import Job, JobSpec, is_secret_name
-from gpuscale_tui.model.money import dollars, parse_usd
+from gpuscale_tui.model.jobs import Job, JobSpec, is_secret_name, parse_start
+from gpuscale_tui.model.money import parse_usd
+from gpuscale_tui.model.offers import Market
 from gpuscale_tui.model.settings import Settings
 from gpuscale_tui.model.sweep import PARAM_PREFIX, Axis, count, expand, parse_sweep
 
@@ -43,9 +44,12 @@ FIELDS: tuple[FormField, ...] = (
     FormField("secret", "secrets", "HF_TOKEN=...: kept in a 0600 file, shown nowhere", secret=True),
     FormField("project", "project", "what its cost is booked to"),
     FormField("provider", "provider", "clore or ssh; empty: any"),
+    FormField("market", "market", "on-demand or spot; empty: as the settings say"),
     FormField("retries", "retries", "times it is put back after its machine failed"),
+    FormField("from", "starts from", "a snapshot such as j17/3: its first attempt finds it in $CHECKPOINT_DIR"),
 )
 NAMES = tuple(each.name for each in FIELDS)
+MARKETS = tuple(market.value for market in Market)
 Texts = Mapping[str, str]
 
 
@@ -73,7 +77,7 @@ def empty(settings: Settings) -> dict[str, str]:
 
 
 def of_job(job: Job, settings: Settings) -> dict[str, str]:
-    """A form with the values of a job; its secrets are not known here and stay out."""
+    """A form with the values of a job. Of its secrets there are the names: an empty value means that of the job."""
     spec = job.spec
     env = {name: value for name, value in spec.env.items() if not name.startswith(PARAM_PREFIX)}
     return {
@@ -82,21 +86,27 @@ def of_job(job: Job, settings: Settings) -> dict[str, str]:
         "name": spec.name,
         "gpu": spec.gpu_type or "none",
         "gpus": str(spec.gpu_count),
-        "max_price": "" if spec.max_price is None else f"{dollars(spec.max_price):g}",
+        "max_price": "" if spec.max_price is None else amount(spec.max_price),
         "image": spec.image,
         "priority": str(spec.priority),
         "max_runtime": format_duration(spec.max_runtime_sec) if spec.max_runtime_sec else "",
         "workdir": spec.workdir or "",
         "checkpoint_dir": spec.checkpoint_dir or "",
-        "env": " ".join(f"{name}={shlex.quote(value)}" for name, value in env.items()),
+        "env": joined(env.items()),
         "project": spec.project or "",
         "provider": spec.provider or "",
+        "market": spec.market or "",
         "retries": "" if spec.retries is None else str(spec.retries),
+        "from": spec.start_from.label if spec.start_from else "",
+        "secret": joined(spec.secret_env.items()),
     }
 
 
-def check(texts: Texts, user: str) -> Checked:
-    """Check every field by itself, so that each error stands at its own; then make the jobs."""
+def check(texts: Texts, user: str, most: int | None = None) -> Checked:
+    """Check every field by itself, so that each error stands at its own; then make the jobs, the first `most` of them.
+
+    How many there are in all is `jobs`.
+    """
     values: dict[str, Any] = {}
     errors: dict[str, str] = {}
     for name in NAMES:
@@ -107,13 +117,15 @@ def check(texts: Texts, user: str) -> Checked:
             errors[name] = error.allowed if texts[name].strip() else f"needed: {error.allowed}"
     axes: tuple[Axis, ...] = values.pop("axes", ())
     notes = _notes(axes, values)
+    if count(axes) > MOST_JOBS:
+        errors["sweep"] = f"at most {MOST_JOBS:,} jobs at once; these are {count(axes):,}"
     if errors:
         return Checked(errors=errors, notes=notes, jobs=count(axes))
     try:
-        specs = tuple(expand(JobSpec(**values, user=user), axes))
+        specs = tuple(expand(JobSpec(**values, user=user), axes, most))
     except FieldError as error:
         return Checked(errors={_form_name(error.field): error.allowed}, notes=notes, jobs=count(axes))
-    return Checked(specs, {}, notes, len(specs))
+    return Checked(specs, {}, notes, count(axes))
 
 
 def _try(name: str, values: Mapping[str, Any]) -> None:
@@ -132,6 +144,40 @@ def _notes(axes: tuple[Axis, ...], values: Mapping[str, Any]) -> dict[str, str]:
     if not absent:
         return {}
     return {"sweep": f"{{{absent[0]}}} is not in the command"}
+
+
+def amount(micros: int) -> str:
+    """Micro-dollars as dollars, exactly and as short as that can be."""
+    whole, rest = divmod(micros, 1_000_000)
+    return f"{whole}.{rest:06}".rstrip("0").rstrip(".")
+
+
+def joined(pairs: Iterable[tuple[str, str]]) -> str:
+    """Names and values as one line that the form reads back."""
+    return " ".join(f"{name}={shlex.quote(value) if value else ''}" for name, value in pairs)
+
+
+def split_words(line: str) -> list[str]:
+    """The words of a line, each quoted as it has to be; none while a quote is open: what is in it cannot be told."""
+    try:
+        return [_quoted(word) for word in shlex.split(line)]
+    except ValueError:
+        return []
+
+
+def variables(line: str) -> list[tuple[str, str]]:
+    """Names and values of a line, as far as it can be read."""
+    try:
+        pairs = [word.partition("=") for word in shlex.split(line)]
+    except ValueError:
+        return []
+    return [(name, value) for name, separator, value in pairs if separator]
+
+
+def secret_names(texts: Texts) -> list[str]:
+    """Names of the secrets that are written, in either line."""
+    found = [name for name, _ in variables(texts["env"]) if is_secret_name(name)]
+    return [*(name for name, _ in variables(texts["secret"])), *found]
 
 
 def move_secrets(texts: Texts) -> dict[str, str]:
@@ -188,6 +234,12 @@ def _provider(text: str) -> dict[str, Any]:
     return {"provider": text or None}
 
 
+def _market(text: str) -> dict[str, Any]:
+    if text and text not in MARKETS:
+        raise FieldError("market", text, f"{' or '.join(MARKETS)}{nearest(text, MARKETS)}")
+    return {"market": Market(text) if text else None}
+
+
 _PARSERS: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "command": lambda text: {"command": text},
     "name": lambda text: {"name": text},
@@ -204,7 +256,9 @@ _PARSERS: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "secret": lambda text: {"secret_env": _variables("secret", text)},
     "project": lambda text: {"project": text or None},
     "provider": _provider,
+    "market": _market,
     "retries": lambda text: {"retries": _whole("retries", text, "a whole number, 0 to 10000") if text else None},
+    "from": lambda text: {"start_from": parse_start(text) if text else None},
 }
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "sweep": (),
@@ -212,6 +266,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "gpus": ("gpu_count",),
     "max_runtime": ("max_runtime_sec",),
     "secret": ("secret_env",),
+    "from": ("start_from",),
 }
 
 

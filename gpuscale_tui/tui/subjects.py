@@ -78,6 +78,14 @@ def _is_open(job: JobRow) -> bool:
     return job.state in {"pending", "running"}
 
 
+def can_edit(subject: Subject) -> str:
+    """A job that waits."""
+    job = subject.job
+    if job is None:
+        return "no job is selected"
+    return "" if job.state == "pending" else f"{job_label(job.id)} is {job.state}: only a waiting job can be edited"
+
+
 def can_reorder(subject: Subject) -> str:
     """A job that waits."""
     job = subject.job

@@ -22,6 +22,7 @@ from textual.pilot import Pilot
 from gpuscale_tui.model.settings import CloreConfig, ProvidersConfig, ScalerConfig, Settings, UiConfig
 from gpuscale_tui.store.home import Home
 from gpuscale_tui.tui.app import READER, GpuscaleApp
+from gpuscale_tui.tui.form.keeping import Drafts
 from gpuscale_tui.tui.host import EngineHost
 from gpuscale_tui.tui.kept import Kept
 from gpuscale_tui.tui.messages import EngineState
@@ -91,6 +92,7 @@ def make_app(busy: ModuleType, tmp_path: Path) -> MakeApp:
         )  # fmt: skip
         app.user = "ada"
         app.kept = Kept(tmp_path / "screen.json")  # the test's own: homes are shared
+        app._drafts = Drafts(tmp_path / "drafts.json")
         notify = app.notify
         app.notify = lambda *words, **how: notify(*words, **{**how, "timeout": 3600})  # type: ignore[method-assign]
         return app

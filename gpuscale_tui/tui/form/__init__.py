@@ -1,0 +1,1 @@
+"""The form for jobs: what it is about, what it keeps, its editors."""

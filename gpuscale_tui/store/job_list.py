@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from array import array
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from gpuscale_tui.model.query import (
@@ -18,6 +18,7 @@ from gpuscale_tui.model.query import (
     DURATION,
     MONEY,
     NUMBER,
+    PERCENT,
     TEXT,
     FieldKind,
     Query,
@@ -27,6 +28,7 @@ from gpuscale_tui.model.query import (
 from gpuscale_tui.model.states import Cause, JobState
 from gpuscale_tui.store import queries
 from gpuscale_tui.store.filtering import SqlField, where
+from gpuscale_tui.store.progress import progress_of
 from gpuscale_tui.store.views import JobFilter, JobRow
 
 STATES = tuple(state.value for state in JobState)
@@ -70,9 +72,17 @@ JOB_FIELDS: Mapping[str, FieldKind] = MappingProxyType({
     "ran": DURATION.told("how long it runs or ran"),
     "time": DURATION.named("ran"),
     "finished": AGE.told("since it ended"),
+    "progress": PERCENT.told("how much of it is done, by its own output"),
+    "eta": DURATION.told("how long it still takes, by its own output"),
+    "loss": NUMBER.told("its newest loss"),
     "ended": AGE.named("finished"),
 })  # fmt: skip
 """What a filter of jobs knows."""
+
+
+def _of_progress(expression: str) -> str:
+    return f"(SELECT {expression} FROM progress p WHERE p.job_id = jobs.id)"
+
 
 _SQL: Mapping[str, SqlField] = MappingProxyType({
     "status": SqlField("state"),
@@ -97,13 +107,16 @@ _SQL: Mapping[str, SqlField] = MappingProxyType({
     "waiting": SqlField("CASE state WHEN 'pending' THEN {now} - submitted_at END"),
     "ran": SqlField("coalesce(finished_at, {now}) - started_at"),
     "finished": SqlField("{now} - finished_at"),
+    "progress": SqlField(_of_progress("fraction")),
+    "eta": SqlField(f"CASE state WHEN 'running' THEN {_of_progress('max(0, at + eta_ms - {now})')} END"),
+    "loss": SqlField(_of_progress("CASE typeof(loss) WHEN 'text' THEN 9e999 ELSE loss END")),
 })  # fmt: skip
 _SEARCHED = ("'j' || id", "name", "project", "gpu_type")
 """What a word without a field is looked for in."""
 
 JOB_SORTS = (
     "queue", "id", "name", "status", "priority", "gpu", "cost", "rate", "project", "user", "try", "on", "submitted",
-    "started", "time", "finished",
+    "started", "time", "finished", "progress", "eta", "loss",
 )  # fmt: skip
 _ORDERS: Mapping[str, str] = MappingProxyType({
     "id": "id {d}",
@@ -121,6 +134,9 @@ _ORDERS: Mapping[str, str] = MappingProxyType({
     "started": "started_at {d} NULLS LAST, id {d}",
     "time": "coalesce(finished_at, {now}) - started_at {d} NULLS LAST, id {d}",
     "finished": "finished_at {d} NULLS LAST, id {d}",
+    "progress": f"{_SQL['progress'].expression} {{d}} NULLS LAST, id {{d}}",
+    "eta": f"{_SQL['eta'].expression} {{d}} NULLS LAST, id {{d}}",
+    "loss": f"{_SQL['loss'].expression} {{d}} NULLS LAST, id {{d}}",
 })  # fmt: skip
 _LIVE = "state IN ('running', 'pending')"
 _QUEUE = (
@@ -191,7 +207,7 @@ class JobList:
             if place is not None and seen:
                 first = max(0, min(place - window[1] // 2, total - window[1]))
                 ids = self._slice(connection, view, first, window[1])
-        return JobPage(total, first, tuple(queries.rows_of(connection, ids, engine_alive)), place)
+        return JobPage(total, first, tuple(rows_for(connection, ids, engine_alive=engine_alive)), place)
 
     def ids(self, connection: sqlite3.Connection, view: JobView, now: int) -> Sequence[int]:
         """The ids of all jobs of the list; in order unless it is the queue itself."""
@@ -275,5 +291,7 @@ def _count(connection: sqlite3.Connection, query: str, bound: tuple[object, ...]
 
 
 def rows_for(connection: sqlite3.Connection, ids: Collection[int], *, engine_alive: bool | None = None) -> list[JobRow]:
-    """The rows of these jobs, in this order, as far as there are such jobs."""
-    return queries.rows_of(connection, list(ids), engine_alive)
+    """The rows of these jobs with how far they are, in this order, as far as there are such jobs."""
+    rows = queries.rows_of(connection, list(ids), engine_alive)
+    known = progress_of(connection, [row.id for row in rows])
+    return [replace(row, progress=known.get(row.id)) for row in rows]

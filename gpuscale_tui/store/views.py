@@ -7,6 +7,7 @@ from typing import Literal
 
 from gpuscale_tui.model.jobs import job_label, worker_label
 from gpuscale_tui.store.notices import Target
+from gpuscale_tui.store.progress import JobProgress
 from gpuscale_tui.store.wallets import Wallet
 
 JobSort = Literal["queue", "id", "name", "state", "priority", "gpu", "cost", "submitted", "started", "finished"]
@@ -48,6 +49,8 @@ class JobRow:
     error: str | None
     cancelling: bool
     why: str
+    progress: JobProgress | None = None
+    """How far it is by its own output; only where that was asked for (`job_list`)."""
 
     @property
     def label(self) -> str:

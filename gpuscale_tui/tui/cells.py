@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from datetime import UTC, datetime
+
 from gpuscale_tui.model.jobs import job_label, worker_label
+from gpuscale_tui.model.money import dollars
 from gpuscale_tui.policy.liveness import Liveness, liveness
 from gpuscale_tui.store.views import JobRow, WorkerRow
 from gpuscale_tui.tui.format import clean, gpus, span, usd, wait
@@ -46,6 +50,10 @@ def job_time(row: JobRow, now: int) -> str:
     return span((row.finished_at or now) - row.started_at)
 
 
+def _lasted(row: JobRow, now: int) -> int | None:
+    return None if row.started_at is None else (row.finished_at or now) - row.started_at
+
+
 def _time(row: JobRow, _look: Look, now: int) -> Span:
     return job_time(row, now), "text" if row.state == "running" else "muted"
 
@@ -71,20 +79,79 @@ def _job_why(row: JobRow, look: Look, _now: int) -> Span:
     return text(row.why, look, "muted")
 
 
+def left(row: JobRow, now: int) -> int | None:
+    """Milliseconds that a running job still takes by its own output."""
+    known = row.progress
+    if row.state != "running" or known is None or known.eta_ms is None or known.attempt != row.attempt:
+        return None
+    return max(0, known.at + known.eta_ms - now)
+
+
+def _left(row: JobRow, _look: Look, now: int) -> Span:
+    rest = left(row, now)
+    return ("-", "muted") if rest is None else (wait(rest), "text")
+
+
+def _part(row: JobRow, _look: Look, _now: int) -> Span:
+    known = row.progress
+    if known is None or known.fraction is None or row.state in {"done", "pending"}:
+        return "-", "muted"
+    return f"{min(99, int(100 * known.fraction))}%", "text" if row.state == "running" else "muted"
+
+
+def _loss(row: JobRow, _look: Look, _now: int) -> Span:
+    loss = row.progress.loss if row.progress is not None else None
+    if loss is None:
+        return "-", "muted"
+    if not math.isfinite(loss):
+        return f"!{loss:.0f}", "bad"
+    return f"{loss:.4g}"[:8], "text" if row.state == "running" else "muted"
+
+
+def _speed(row: JobRow, _look: Look, _now: int) -> Span:
+    speed = row.progress.speed if row.progress is not None and row.state == "running" else None
+    return ("-", "muted") if speed is None else (f"{speed:.3g}/s", "muted")
+
+
+def _ms(milliseconds: int | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000
+
+
+def _utc(at: int | None) -> str | None:
+    return None if at is None else f"{datetime.fromtimestamp(at / 1000, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
 JOB_COLUMNS: tuple[Column[JobRow], ...] = (
     Column("id", "ID", 5, lambda row, _look, _now: (job_label(row.id), "strong")),
-    Column("state", "STATE", 11, _job_state),
-    Column("name", "NAME", 24, _job_name, grow=2, most=44),
+    Column("status", "STATE", 11, _job_state, value=lambda row, _now: row.state),
+    Column("name", "NAME", 20, _job_name, grow=2, most=44),
     Column("priority", "PRI", 3, _priority, right=True),
-    Column("gpu", "GPU", 11, _job_gpu, drop=3),
-    Column("", "ON", 4, _machine),
-    Column("", "TRY", 3, _attempt, drop=5, right=True),
-    Column("started", "TIME", 6, _time, right=True),
-    Column("", "$/H", 6, _job_rate, drop=6, right=True),
-    Column("cost", "COST", 7, _cost, right=True),
-    Column("finished", "ENDED", 8, _ended, drop=7),
+    Column("gpu", "GPU", 11, _job_gpu, drop=4),
+    Column("on", "ON", 4, _machine),
+    Column("try", "TRY", 3, _attempt, drop=5, right=True, value=lambda row, _now: row.attempt),
+    Column("time", "TIME", 6, _time, right=True, value=lambda row, now: _ms(_lasted(row, now))),
+    Column("progress", "DONE", 4, _part, drop=2, right=True,
+           value=lambda row, _now: row.progress.fraction if row.progress else None),
+    Column("eta", "LEFT", 6, _left, drop=3, right=True, value=lambda row, now: _ms(left(row, now))),
+    Column("loss", "LOSS", 7, _loss, drop=7, right=True,
+           value=lambda row, _now: row.progress.loss if row.progress else None),
+    Column("rate", "$/H", 6, _job_rate, drop=6, right=True, value=lambda row, _now: dollars(row.rate or 0)),
+    Column("cost", "COST", 7, _cost, right=True, value=lambda row, _now: dollars(row.cost)),
+    Column("finished", "ENDED", 8, _ended, drop=8, value=lambda row, _now: _utc(row.finished_at)),
+    Column("project", "PROJECT", 12, lambda row, look, _now: text(row.project, look, "muted"), optional=True),
+    Column("user", "USER", 8, lambda row, look, _now: text(row.user, look, "muted"), optional=True),
+    Column("", "SPEED", 8, _speed, right=True, optional=True),
+    Column("", "PRICE", 6, lambda row, _look, _now: (usd(row.max_price) if row.max_price else "-", "muted"),
+           right=True, optional=True),
+    Column("", "FROM", 8, lambda row, look, _now: text(row.provider, look, "muted"), optional=True),
+    Column("submitted", "SENT", 11, lambda row, look, now: (look.when(row.submitted_at, now), "muted"),
+           optional=True, value=lambda row, _now: _utc(row.submitted_at)),
+    Column("started", "STARTED", 11, lambda row, look, now: (look.when(row.started_at, now), "muted"),
+           optional=True, value=lambda row, _now: _utc(row.started_at)),
+    Column("", "EXIT", 4, lambda row, _look, _now: ("-" if row.exit_code is None else str(row.exit_code), "muted"),
+           right=True, optional=True),
     Column("", "WHY", 24, _job_why, grow=3, drop=9),
-)
+)  # fmt: skip
 
 RAIL_COLUMNS: tuple[Column[JobRow], ...] = (
     Column("", "JOB", 5, lambda row, _look, _now: (job_label(row.id), "strong")),

@@ -22,7 +22,7 @@ HINT = "space shows or hides, J K move, d by default, Enter keeps it"
 class ColumnList(WindowView[str]):
     """The columns, one a line."""
 
-    DEFAULT_CSS = "ColumnList { height: auto; max-height: 16; }"
+    DEFAULT_CSS = "ColumnList { height: auto; max-height: 16; scrollbar-size-vertical: 1; }"
 
     def __init__(self, names: Sequence[str], shown: Sequence[str]) -> None:
         super().__init__(id="columns")
@@ -117,7 +117,15 @@ class ChooseColumns(ModalScreen[tuple[str, ...] | None]):
         self._title.tell([("Columns", "title")])
         self._hint.tell([(HINT, "muted")])
         self.set_focus(self.list)
+        self._fit()
         self.list.show_names()
+
+    def on_resize(self) -> None:
+        """Title, hint and frame stay in view."""
+        self._fit()
+
+    def _fit(self) -> None:
+        self.list.styles.max_height = max(3, int(0.9 * self.app.size.height) - 6)
 
     def action_go(self, step: int) -> None:
         """Up or down."""

@@ -129,13 +129,13 @@ def undo_retry(connection: sqlite3.Connection, steps: Sequence[Before], *, user:
 
 
 def undo_priority(
-    connection: sqlite3.Connection, steps: Sequence[Before], priority: int, *, user: str, now: int
+    connection: sqlite3.Connection, steps: Sequence[Before], given: Mapping[int, int], *, user: str, now: int
 ) -> Undone:
-    """Give jobs that were given `priority` the one that they had, unless it was changed again since."""
+    """Give jobs the priority that they had, unless it is not the one any more that they were `given` (by id)."""
     back = []
     for step in steps:
         changed = connection.execute(
-            "UPDATE jobs SET priority = ? WHERE id = ? AND priority = ?", (step.priority, step.id, priority)
+            "UPDATE jobs SET priority = ? WHERE id = ? AND priority = ?", (step.priority, step.id, given[step.id])
         ).rowcount
         if changed:
             words = f"priority {step.priority} again, set by {user}"

@@ -127,7 +127,7 @@ def test_a_priority_is_taken_back_unless_somebody_gave_another(bench: Bench) -> 
     for job_id in (ours, theirs):
         bench.write(jobs.set_priority, job_id, 1, T0, "ann")
     bench.write(jobs.set_priority, theirs, 9, T0 + 1, "bob")
-    done = bench.write(undoing.undo_priority, steps, 1, user="ann", now=T0 + 2)
+    done = bench.write(undoing.undo_priority, steps, {ours: 1, theirs: 1}, user="ann", now=T0 + 2)
     assert (done.back, done.late) == ((ours,), (theirs,))
     assert [bench.read(jobs.get, each).spec.priority for each in (ours, theirs)] == [5, 9]  # type: ignore[union-attr]
 

@@ -16,6 +16,8 @@ from textual.widget import Widget
 from gpuscale_tui.tui.look import Line, Span, wrap
 
 if TYPE_CHECKING:
+    from textual.widgets import Input
+
     from gpuscale_tui.tui.app import GpuscaleApp
     from gpuscale_tui.tui.look import Look
 
@@ -166,3 +168,47 @@ class Notice(Question[None]):
 
     def __init__(self, title: str, text: Sequence[Line | str]) -> None:
         super().__init__(title, text, [("q", "close", None)], otherwise=None)
+
+
+class TypedNumber(ModalScreen[bool]):
+    """A question about so many things that their number has to be typed to say yes."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", show=False)]
+
+    def __init__(self, title: str, text: Sequence[str], number: int) -> None:
+        super().__init__()
+        self._title = title
+        self._text = text
+        self._number = number
+
+    def compose(self) -> ComposeResult:
+        """A box in the middle with a line to type in."""
+        from textual.widgets import Input
+
+        app: GpuscaleApp = self.app  # type: ignore[assignment]
+        width = max(20, min(app.size.width - 6, 74) - 4)
+        lines: list[Line] = [[(f" {self._title}", "title")], []]
+        for part in self._text:
+            lines += [[(f" {line}", "text")] for line in wrap(part, width - 2)]
+        how: Line = [
+            (" Type ", "muted"),
+            (str(self._number), "key"),
+            (" and Enter to do it, Esc to leave it.", "muted"),
+        ]
+        line = Input(compact=True, id="number")
+        line.cursor_blink = False
+        with Vertical(id="box"):
+            yield Lines([*lines, [], how])
+            yield line
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter: yes with the right number; with any other it is asked on."""
+        if event.value.strip().replace(",", "") == str(self._number):
+            self.dismiss(True)
+        else:
+            event.input.value = ""
+            self.notify(f"That is not {self._number:,}", timeout=2)
+
+    def action_leave(self) -> None:
+        """No."""
+        self.dismiss(False)

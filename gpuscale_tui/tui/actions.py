@@ -29,7 +29,7 @@ SCREENS = ("queue", "workers", "costs", "logs", "checkpoints", "market", "events
 
 ANYWHERE = (*SCREENS, "job", "worker", "spending")
 LISTS = ("queue", "workers", "costs", "checkpoints", "market", "events")
-LISTINGS = ("queue",)
+LISTINGS = ("queue", "workers")
 """Lists whose rows can be sorted and marked."""
 JOBS = ("queue", "job", "logs")
 WORKERS = ("workers", "worker")
@@ -105,7 +105,7 @@ ACTIONS: tuple[Action, ...] = (
            ("market",), "Machines", footer=3, when=can_ban, changes=True),
     Action("list.filter", "slash", "filter",
            "Only rows with a text, a state, or a value: failed, name:lr, cost>1, !done; several at once.",
-           ("queue", "market", "settings"), "Lists", footer=7),
+           ("queue", "workers", "market", "settings"), "Lists", footer=7),
     Action("list.sort", "o", "sort", "Sort by the next column; a click on a title sorts by that one.",
            (*LISTINGS, "settings"), "Lists", footer=8),
     Action("list.turn", "O", "reverse", "Turn the order round.", (*LISTINGS, "settings"), "Lists"),

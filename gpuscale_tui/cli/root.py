@@ -145,8 +145,17 @@ def _screen(home: Home, config: Path | None, *, readonly: bool) -> int:
     check_terminal(os.environ)
     settings = settings_of(config)
     from gpuscale_tui.tui.app import run_app
+    from gpuscale_tui.tui.run import DEMO
 
     code: int = run_app(home, settings, config, os.environ, readonly=readonly)
+    return code if code != DEMO else _demo()
+
+
+def _demo() -> int:
+    """The demonstration, as the set-up offers it."""
+    from gpuscale_tui.cli.demo import demo
+
+    code: int = click.get_current_context().invoke(demo, autopilot=False, keep=False)
     return code
 
 

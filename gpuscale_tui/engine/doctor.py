@@ -274,13 +274,23 @@ def check_notices(home: Home, loaded: Loaded, environ: Mapping[str, str], now: i
 
 async def check_network(home: Home, settings: Settings, environ: Mapping[str, str]) -> list[Check]:
     """The providers' accounts and the user's own hosts, all at once."""
-    key = await asyncio.to_thread(_check_key, home)
+    key = await asyncio.to_thread(our_key, home)
     looks: list[Awaitable[Check]] = []
     if settings.providers.clore.enabled:
-        looks.append(_bounded("clore", check_clore(home, settings, environ), NETWORK_SEC))
+        looks.append(ask_clore(home, settings, environ))
     gate = asyncio.Semaphore(HOSTS_AT_ONCE)
     looks += [_check_host(home, host, gate) for host in settings.providers.ssh.hosts]
     return [key, *await asyncio.gather(*looks)]
+
+
+async def ask_clore(home: Home, settings: Settings, environ: Mapping[str, str]) -> Check:
+    """As `check_clore`, bounded in time."""
+    return await _bounded("clore", check_clore(home, settings, environ), NETWORK_SEC)
+
+
+async def ask_host(home: Home, host: SshHost) -> Check:
+    """As `check_host`, bounded in time."""
+    return await _bounded(f"host {host.name}", check_host(home, host), HOST_SEC + 5)
 
 
 async def _bounded(name: str, look: Awaitable[Check], seconds: float) -> Check:
@@ -291,7 +301,7 @@ async def _bounded(name: str, look: Awaitable[Check], seconds: float) -> Check:
         return Check(name, "fail", f"no answer within {seconds:g} s", "look at the network between here and there")
 
 
-def _check_key(home: Home) -> Check:
+def our_key(home: Home) -> Check:
     """Our own SSH key, made if there is none yet."""
     from gpuscale_tui.remote.errors import RemoteError
     from gpuscale_tui.remote.keys import ensure_client_key
@@ -332,7 +342,7 @@ async def check_clore(home: Home, settings: Settings, environ: Mapping[str, str]
 
 async def _check_host(home: Home, host: SshHost, gate: asyncio.Semaphore) -> Check:
     async with gate:
-        return await _bounded(f"host {host.name}", check_host(home, host), HOST_SEC + 5)
+        return await ask_host(home, host)
 
 
 async def check_host(home: Home, host: SshHost) -> Check:

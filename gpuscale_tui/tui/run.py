@@ -26,6 +26,8 @@ EXIT_SEC = 3.0
 """A screen that a signal has ended and that still hangs (its terminal does not read) is left behind after this."""
 
 PROGRESS_SEC = 2.0
+DEMO = 64
+"""`run` returns this where the user wants the demonstration: the command line has it."""
 LIVE = ("ordering", "booting", "idle", "busy", "releasing")
 
 
@@ -47,6 +49,10 @@ def run(
     if app.failure:
         print(clean_lines(app.failure), file=sys.stderr)
         return 1
+    if app.wants_demo and heard.choice is None:
+        if host.engine is not None:
+            host.engine.detach()
+        return DEMO
     _leave(heard.choice or choice, host, home, config)
     return app.return_code or 0
 

@@ -121,6 +121,32 @@ class SettingsHandlers(Base):
             return str(error)
         return ""
 
+    def do_setup(self) -> None:
+        """The questions of the first start."""
+        from gpuscale_tui.tui.screens.guide import Guide
+
+        app = self._app
+        if app.files is None:
+            app.notify(NO_FILES.capitalize(), timeout=5)
+            return
+        app.spawn(Guide(app).run())
+
+    def maybe_guide(self) -> None:
+        """At the first start of all begin with the set-up."""
+        app = self._app
+        if app.files is None or app.readonly or app.files.config.exists():
+            return  # nearly always: nothing more is imported
+        from gpuscale_tui.tui.screens.guide import is_first_start
+
+        if is_first_start(app):
+            self.do_setup()
+
+    def begin_demo(self) -> None:
+        """Leave; the command line goes on with the demonstration."""
+        app = self._app
+        app.wants_demo = True
+        app.exit(Leaving.FINISH)
+
     def follow_theme_file(self) -> None:
         """Look now and then whether the theme's file has changed, so that who writes one sees it."""
         self._app.set_interval(THEME_LOOK_SEC, self.look_at_theme)

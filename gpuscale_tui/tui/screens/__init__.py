@@ -16,6 +16,7 @@ PLACES = {
     "checkpoints": "checkpoints:CheckpointsScreen",
     "market": "market:MarketScreen",
     "events": "events:EventsScreen",
+    "settings": "settings:SettingsScreen",
 }
 """The screens on number keys: module and class. A new screen is one module and one line here and in the actions."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import dataclass
 
 from gpuscale_tui.store.logs import CHUNK, LONGEST_LINE, StreamRow, chunk_of, chunk_of_newline, find_stream
 
@@ -25,6 +26,11 @@ class Scan:
     def chunks(self) -> int:
         """How many there are; the last one may not be full."""
         return -(-self._stream.size // CHUNK)
+
+    @property
+    def size(self) -> int:
+        """Bytes that are stored."""
+        return self._stream.size
 
     @property
     def line_count(self) -> int:
@@ -103,3 +109,20 @@ def line_times(connection: sqlite3.Connection, job_id: int, attempt: int, first:
             place += 1
         times.append(at)
     return times
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How much output an attempt has: lines (a last one without a line end counts) and bytes."""
+
+    attempt: int
+    lines: int
+    size: int
+
+
+def extents(connection: sqlite3.Connection, job_id: int) -> list[Extent]:
+    """The attempts of a job that have output, first to last."""
+    found = connection.execute(
+        "SELECT attempt, newlines + 1 - ended AS lines, size FROM streams WHERE job_id = ? ORDER BY attempt", (job_id,)
+    )
+    return [Extent(*row) for row in found]

@@ -64,14 +64,14 @@ ASCII = Glyphs(
 )  # fmt: skip
 
 
-def clean(text: str, *, ascii_only: bool = False) -> str:
+def clean(text: str, *, ascii_only: bool = False, most: int = MAX_CLEANED) -> str:
     """A text from outside as one harmless line: it can neither move the cursor, nor colour, nor reorder, nor grow.
 
     Escape sequences go altogether; tabs become blanks, other control characters (C0, C1), unassigned and private
-    characters the sign for an unknown one; invisible and direction-changing characters go. At most MAX_CLEANED
+    characters the sign for an unknown one; invisible and direction-changing characters go. At most `most`
     characters are kept.
     """
-    text = text[:MAX_CLEANED]
+    text = text[:most]
     if text.isascii() and text.isprintable():
         return text
     text = _FORMAT_CHARACTERS.sub("", _ESCAPES.sub("", text).replace("\t", "    "))

@@ -2,84 +2,115 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 from textual.containers import Horizontal
 from textual.widget import Widget
 
-from gpuscale_tui.model.jobs import job_label
-from gpuscale_tui.store import queries
+from gpuscale_tui.model.jobs import Attempt, job_label, worker_label
+from gpuscale_tui.store import queries, workers
 from gpuscale_tui.store.views import JobFilter, JobRow
 from gpuscale_tui.tui.cells import RAIL_COLUMNS
-from gpuscale_tui.tui.format import clean
+from gpuscale_tui.tui.format import Glyphs, clean, gpus, span
 from gpuscale_tui.tui.job_handlers import JobHandlers
-from gpuscale_tui.tui.look import Line
+from gpuscale_tui.tui.logs.draw import TIMES
+from gpuscale_tui.tui.logs.finding import LogFinding
+from gpuscale_tui.tui.logs.layout import ALL
+from gpuscale_tui.tui.logs.taking import LogTaking
+from gpuscale_tui.tui.logs.telling import counts_line, found_line
+from gpuscale_tui.tui.look import Line, Span
 from gpuscale_tui.tui.messages import FollowChanged, RowPointed
 from gpuscale_tui.tui.reader import Moment, Wish
 from gpuscale_tui.tui.screens.base import BaseScreen, bindings_for
 from gpuscale_tui.tui.screens.queue import Page, View, read_jobs
 from gpuscale_tui.tui.subjects import Subject
-from gpuscale_tui.tui.widgets.filter import FilterBar
-from gpuscale_tui.tui.widgets.log_view import LogView, Stream, Window, find_in, search_order
+from gpuscale_tui.tui.widgets.log_view import LogView, Stream, Window
 from gpuscale_tui.tui.widgets.rows_table import RowsTable
 from gpuscale_tui.tui.widgets.title import Title
 
 SIDEWAYS = 20
 NEIGHBOURS = 200
 """Jobs among which the one before and the next are found where there is no room for the rail."""
+MOST_CAPTIONS = 100
+"""Attempts, the newest, whose machines are named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """An attempt and the GPU that it had."""
+
+    attempt: Attempt
+    gpu: str
 
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """The jobs of the rail, and the one whose output is shown."""
+    """The jobs of the rail, the one whose output is shown, and its attempts where there are several."""
 
     page: Page
     job: JobRow | None
+    tried: tuple[Tried, ...] = ()
 
 
 def read_shelf(connection: sqlite3.Connection, moment: Moment, view: View, job_id: int | None) -> Shelf:
     """The rail, and the job that was chosen, else the first of the queue."""
     page = read_jobs(connection, moment, view)
-    if job_id is not None:
-        return Shelf(page, queries.job_row(connection, job_id, engine_alive=moment.engine_alive))
-    first = queries.job_rows(connection, limit=1, engine_alive=moment.engine_alive)
-    return Shelf(page, first[0] if first else None)
+    if job_id is None:
+        first = queries.job_rows(connection, limit=1, engine_alive=moment.engine_alive)
+        return Shelf(page, first[0] if first else None, read_tried(connection, first[0]) if first else ())
+    job = queries.job_row(connection, job_id, engine_alive=moment.engine_alive)
+    return Shelf(page, job, read_tried(connection, job) if job else ())
 
 
-def compile_search(text: str) -> re.Pattern[str]:
-    """A regular expression, or the plain text where it is none; capital letters count only where there are some."""
-    flags = re.IGNORECASE if text == text.lower() else 0
-    try:
-        return re.compile(text, flags)
-    except re.error:
-        return re.compile(re.escape(text), flags)
+def read_tried(connection: sqlite3.Connection, job: JobRow) -> tuple[Tried, ...]:
+    """The attempts of a job that has had several."""
+    if job.attempt < 2:
+        return ()
+    tried = []
+    for attempt in queries.attempts(connection, job.id)[-MOST_CAPTIONS:]:
+        worker = workers.get(connection, attempt.worker_id)
+        tried.append(Tried(attempt, gpus(worker.gpu_type, worker.gpu_count) if worker else ""))
+    return tuple(tried)
 
 
-class LogsScreen(BaseScreen[Shelf], JobHandlers):
+def caption(tried: Tried, now: int, glyphs: Glyphs) -> str:
+    """What the rule before an attempt says: machine, how long it ran, and why it ended."""
+    attempt = tried.attempt
+    words = [f"attempt {attempt.number}", f"{worker_label(attempt.worker_id)} {tried.gpu}".strip()]
+    if attempt.started_at is not None:
+        words.append(span((attempt.ended_at or now) - attempt.started_at))
+    words.append(attempt.cause.value.replace("_", " ") if attempt.cause else attempt.state.value)
+    if attempt.exit_code:
+        words.append(f"exit {attempt.exit_code}")
+    return clean(f" {glyphs.dot} ".join(words), ascii_only=glyphs.ascii)
+
+
+class LogsScreen(LogFinding, LogTaking, BaseScreen[Shelf], JobHandlers):
     """The output of one job; other jobs and attempts are one key away."""
 
     NAME = "logs"
     TAB = "logs"
-    LINE = "search: a text or a regular expression; n next, N previous, Esc clears it"
+    LINE = "a regular expression; Enter keeps it, n next, N previous, & only these lines, Esc ends it"
     BINDINGS = bindings_for("logs")
 
     def __init__(self) -> None:
         super().__init__()
         self.heading = Title()
+        self.found = Title(id="found")
         self.rail: RowsTable[JobRow] = RowsTable(RAIL_COLUMNS, id="rail")
         self.output = LogView(id="output", empty="No output yet. It appears here as the job writes it.")
         self._job: JobRow | None = None
+        self._tried: tuple[Tried, ...] = ()
         self._chosen: int | None = None
         self._attempt: int | None = None
+        self.set_up_finding()
 
     def body(self) -> Iterable[Widget]:
-        """Title, rail and output."""
-        return (self.heading, Horizontal(self.rail, self.output, id="shelf"))
+        """Title, rail and output, and what is looked for."""
+        self.found.display = False
+        return (self.heading, Horizontal(self.rail, self.output, id="shelf"), self.found)
 
     def on_mount(self) -> None:
         """The output has the keys."""
@@ -104,36 +135,64 @@ class LogsScreen(BaseScreen[Shelf], JobHandlers):
     def feed(self, content: Shelf, output: object, now: int) -> None:
         """Show what was read."""
         self.rail.put(content.page.total, content.page.first, content.page.rows, now)
-        self._job = content.job
+        self._job, self._tried = content.job, content.tried
         if self._job is None:
             self.output.empty = "No job yet: its output will appear here. Press 1, then n, for a new one."
-        if self.output.open(self._stream()):
-            self.gpuscale.poke()
+        glyphs = self.gpuscale.look.glyphs
+        self.output.captions = {tried.attempt.number: caption(tried, now, glyphs) for tried in self._tried}
+        self._open(self._stream())
         if isinstance(output, Window):
             self.output.take(output, now)
+            self.go_on()
         self._tell()
+        self.tell_found()
+
+    def _open(self, stream: Stream | None) -> None:
+        """Show a stream; from one attempt to all as one and back the reader stays at the line."""
+        before, place = self.output.stream, None if self.output.follow else self.output.place
+        other = stream is None or before is None or stream.job_id != before.job_id
+        if other or (place is not None and stream is not None and stream.attempt not in {ALL, place[0]}):
+            place = None
+        if self.output.open(stream, place):
+            self.begin_stream()
+            self.gpuscale.poke()
 
     def _stream(self) -> Stream | None:
+        """What is to be shown; who reads an earlier attempt is not torn away when the job moves on."""
         if self._job is None or not self._job.attempt:
             return None
-        attempt = self._attempt if self._attempt is not None else self._job.attempt
-        return Stream(self._job.id, min(attempt, self._job.attempt))
+        shown = self.output.stream
+        newest = Stream(self._job.id, self._job.attempt)
+        if self._attempt is not None:
+            return Stream(self._job.id, min(self._attempt, self._job.attempt))
+        reading = shown is not None and shown.job_id == newest.job_id and not self.output.follow
+        return shown if reading else newest
 
     def _tell(self) -> None:
         job, look, stream = self._job, self.gpuscale.look, self.output.stream
         if job is None:
             self.heading.tell([("no job", "muted")])
             return
-        left: list[tuple[str, str]] = [
-            (job_label(job.id), "title"), ("  ", "text"), look.state(job.state), ("  ", "text"),
-        ]  # fmt: skip
-        if stream is not None:
+        left: list[Span] = [(job_label(job.id), "title"), ("  ", "text"), look.state(job.state), ("  ", "text")]
+        if stream is not None and stream.attempt == ALL:
+            left.append((f"all {job.attempt} attempts  ", "accent"))
+        elif stream is not None:
             left.append(
                 (f"attempt {stream.attempt} of {job.attempt}  ", "warn" if stream.attempt < job.attempt else "muted")
             )
         left.append((clean(job.name, ascii_only=look.glyphs.ascii), "strong"))
-        right: Line = [self.output.badge()] if stream is not None else [("no attempt yet", "muted")]
+        right: Line = [("no attempt yet", "muted")]
+        if stream is not None:
+            right = [*counts_line(self), self.output.badge()]
         self.heading.tell(left, right)
+
+    def tell_found(self) -> None:
+        """What is looked for, in a line of its own while there is something to tell."""
+        left, right = found_line(self)
+        self.found.display = bool(left)
+        if left:
+            self.found.tell(left, right)
+        self._tell()
 
     @property
     def moved(self) -> LogView:
@@ -155,22 +214,46 @@ class LogsScreen(BaseScreen[Shelf], JobHandlers):
             self.choose(event.row.id)
 
     def on_follow_changed(self, _event: FollowChanged) -> None:
-        """The badge."""
-        self._tell()
+        """The badge, and which match is the current one."""
+        self.tell_found()
 
     def do_log_follow(self) -> None:
-        """To the end, and stay there."""
+        """To the end, and stay there; with another attempt begun meanwhile, to the end of that."""
         self.output.follow_end()
+        self._open(self._stream())
 
     def do_log_attempt(self) -> None:
-        """The attempt before, and round to the last."""
+        """The attempt before, after the first all as one, then the newest again."""
         if self._job is None or self._job.attempt < 2:
             self.notify("This job has no other attempt", timeout=2)
             return
         shown = self.output.stream.attempt if self.output.stream else self._job.attempt
-        self._attempt = shown - 1 if shown > 1 else self._job.attempt
-        self.output.open(self._stream())
+        if shown == ALL:
+            self._attempt = None
+            self.output.follow_end()
+        else:
+            self._attempt = shown - 1
+        self._open(self._stream())
         self._tell()
+
+    def do_log_times(self) -> None:
+        """When lines came: not, the time of day, since the attempt began."""
+        self.output.times = TIMES[(TIMES.index(self.output.times) + 1) % len(TIMES)]
+        self._redraw()
+
+    def do_log_wrap(self) -> None:
+        """Long lines whole, or cut."""
+        self.output.set_wrap(not self.output.wrap)
+        self._redraw()
+
+    def do_log_raw(self) -> None:
+        """Every control character, or lines as a terminal would show them."""
+        self.output.raw = not self.output.raw
+        self._redraw()
+        self.tell_found()
+
+    def _redraw(self) -> None:
+        self.output.forget_drawn()
         self.gpuscale.poke()
 
     def do_log_job_before(self) -> None:
@@ -195,52 +278,12 @@ class LogsScreen(BaseScreen[Shelf], JobHandlers):
         """Sideways, back."""
         self.output.shift(-SIDEWAYS)
 
-    async def do_log_search(self) -> None:
-        """Type what to find."""
-        await self.open_line(anew=True)
-
-    def on_filter_bar_left(self, event: FilterBar.Left) -> None:
-        """Mark what was typed everywhere, and go to the nearest place above."""
-        self.output.pattern = compile_search(self.typed) if event.kept else None
-        self.output.hit = None
-        self.output.forget_drawn()
-        if event.kept:
-            self._begin_search(self.output.top + self.output.page, backwards=True)
-
-    async def do_log_next(self) -> None:
-        """The next match."""
-        start = self.output.hit + 1 if self.output.hit is not None else self.output.top
-        await self._again(start, backwards=False)
-
-    async def do_log_previous(self) -> None:
-        """The match before."""
-        start = self.output.hit if self.output.hit is not None else self.output.top + self.output.page
-        await self._again(start, backwards=True)
-
-    async def _again(self, start: int, *, backwards: bool) -> None:
-        if self.output.pattern is None:
-            await self.open_line()
-            return
-        self._begin_search(start, backwards=backwards)
-
-    def _begin_search(self, start: int, *, backwards: bool) -> None:
-        search: Any = partial(self._find, start, backwards=backwards)
-        self.run_worker(search, exclusive=True, group="find")
-
-    async def _find(self, start: int, *, backwards: bool) -> None:
-        stream, pattern = self.output.stream, self.output.pattern
-        if stream is None or pattern is None:
-            return
-        for first, count in search_order(self.output.total, start, backwards=backwards):
-            found = await self.gpuscale.reader.read_output(find_in(stream, pattern, first, count))
-            if isinstance(found, tuple) and found:
-                self.output.go_to(found[-1] if backwards else found[0])
-                return
-        self.notify("Not found", timeout=2)
-
     def do_back(self) -> None:
-        """Leave the search."""
-        if self.output.pattern is not None:
-            self.output.pattern, self.output.hit = None, None
-            self.close_line()
+        """Leave what was begun last: a range, the search, the filter or the folding."""
+        if self.output.range_from is not None:
+            self.output.range_from = None
             self.output.forget_drawn()
+        elif self.search is not None or self.trouble:
+            self.end_search()
+        elif self.mode == "sections":
+            self.do_log_fold()

@@ -36,8 +36,10 @@ def home(tmp_path: Path) -> Home:
 
 @pytest.fixture
 def terminal(home: Home) -> Iterator[Terminal]:
-    """The screen, with its engine inside."""
-    opened = Terminal(home)
+    """The screen, with its engine inside; there are settings, so that nobody asks for any."""
+    config = home.path.parent / "config.toml"
+    config.write_text("")
+    opened = Terminal(home, GPUSCALE_CONFIG=str(config))
     try:
         opened.wait_for(b"inside")
         yield opened

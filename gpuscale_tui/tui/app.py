@@ -43,6 +43,8 @@ from gpuscale_tui.tui.undo import UNDO_MS, Undo, UndoStack
 
 if TYPE_CHECKING:
     from gpuscale_tui.tui.form.keeping import Drafts
+from gpuscale_tui.tui.widgets.header import Header
+from gpuscale_tui.tui.widgets.truth import STALE_AFTER_MS
 
 READER = "reader"
 """Group of the worker that reads the store for as long as the screen is shown."""
@@ -111,6 +113,7 @@ class GpuscaleApp(AppHandlers, SettingsHandlers, App[Leaving]):
         self.kept = Kept(home.path / "screen.json")
         cap = parse_usd(settings.scaler.max_hourly_budget)
         self.reader = Reader(home, cap, clock, self, interval, readonly=readonly)
+        self._watches = interval is not None
         self.set_keymap(self.keymap)
         self.use_theme(self.theme_file)
         self.set_class(not utf8, "-ascii")
@@ -137,6 +140,14 @@ class GpuscaleApp(AppHandlers, SettingsHandlers, App[Leaving]):
         if self.reader.by_itself:
             self.follow_theme_file()
         self.run_worker(self._read(), group=READER, exit_on_error=True)
+        if self._watches:
+            self.set_interval(1.0, self._watch)
+
+    def _watch(self) -> None:
+        """Where nothing is read any more, the header must say so by itself: nobody else paints it."""
+        screen = self.base_screen
+        if self.reader.age(self.now()) > STALE_AFTER_MS and screen is not None and screen.is_mounted:
+            screen.query_one(Header).repaint()
 
     async def _read(self) -> None:
         try:

@@ -97,6 +97,7 @@ class Reader:
         self._status: Status | None = None
         self._logs_due = 0.0
         self._one = asyncio.Lock()
+        self._looked_at: int | None = None
 
     @property
     def database(self) -> AsyncDatabase:
@@ -127,6 +128,10 @@ class Reader:
         if cap != self._cap:
             self._cap, self._seen = cap, ()
             self.poke()
+
+    def age(self, now: int) -> int:
+        """How long ago (ms) the store was last looked at; 0 before the first look."""
+        return 0 if self._looked_at is None else now - self._looked_at
 
     def poke(self) -> None:
         """Read soon, because the screen wants other rows or a command was written."""
@@ -160,6 +165,7 @@ class Reader:
         except (sqlite3.Error, GpuscaleError, OSError) as error:
             snapshot = Snapshot(self._clock(), self._status, self._audience.engine_state(None), error=str(error))
             self._seen = ()
+        self._looked_at = self._clock()
         if snapshot is not None:
             self._audience.took(snapshot)
         return snapshot is not None and not snapshot.error

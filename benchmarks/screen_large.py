@@ -24,7 +24,7 @@ LINES_A_SECOND = 500
 WATCH_SEC = 15.0
 SETTLED_SEC = 1.0
 TIMES = 7
-LAST = f"j{large.JOBS}"
+LAST = large.job_name(large.JOBS - 1)
 """The job that stands in no window but the one that it is looked for in."""
 DATA_TABLE = "Textual's DataTable, as many rows"
 
@@ -92,7 +92,7 @@ def _middle(measure: Callable[[], float], options: Options) -> float:
 
 
 def _filter(terminal: Terminal) -> float:
-    for keys in ("1", "/", "lr-sweep-09999"):
+    for keys in ("1", "/", "name:09999"):
         terminal.type(keys)
         terminal.settle(0.2)
     found = terminal.effect_of("9", LAST)

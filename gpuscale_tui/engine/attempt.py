@@ -213,6 +213,7 @@ class AttemptRun:
         context = self._context
         position = await context.logs.append(attempt.job_id, attempt.number, self._position, kept, at=context.now())
         self._position = position if over <= 0 else self._position + len(data)
+        context.bells.ring("reporter")
         if over > 0:
             await self._warn(f"its output is longer than {limit // MEGABYTE} MB (logs.max_mb): the rest is not kept")
 

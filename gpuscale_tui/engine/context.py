@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from gpuscale_tui.engine.board import Board
 from gpuscale_tui.model.settings import Settings
 from gpuscale_tui.providers.base import Provider
 from gpuscale_tui.remote.site import Connect
@@ -91,6 +92,7 @@ class Context:
     `connect` opens a way to a machine. `new_token` gives a name for an order that no other has. `settings`, `providers`
     and `switched_off` (providers that the settings no longer have, kept for what is rented there) change when the
     settings are read anew, by the reloader alone: services read them when they use them and keep none of them.
+    `board` has what jobs and machines said last.
     """
 
     home: Home
@@ -109,6 +111,7 @@ class Context:
     new_token: Callable[[], str]
     sources: Sources | None = None
     switched_off: frozenset[str] = frozenset()
+    board: Board = field(default_factory=Board)
 
     async def warn(
         self, detail: str, *, job_id: int | None = None, worker_id: int | None = None, attempt: int | None = None

@@ -16,8 +16,10 @@ from typing import Self
 
 from gpuscale_tui.engine import doorbell, view
 from gpuscale_tui.engine.booter import Booter
+from gpuscale_tui.engine.checkpoints import snapshot_store
 from gpuscale_tui.engine.context import Bells, Context, Control
 from gpuscale_tui.engine.expiry import Expiry
+from gpuscale_tui.engine.gauger import Gauger
 from gpuscale_tui.engine.keeper import Keeper
 from gpuscale_tui.engine.leaser import Leaser
 from gpuscale_tui.engine.links import Links
@@ -28,10 +30,11 @@ from gpuscale_tui.engine.placer import Placer
 from gpuscale_tui.engine.planner import Planner
 from gpuscale_tui.engine.reconciler import Reconciler
 from gpuscale_tui.engine.releaser import Releaser
-from gpuscale_tui.engine.renter import Renter
 from gpuscale_tui.engine.reloader import FileSources
+from gpuscale_tui.engine.renter import Renter
+from gpuscale_tui.engine.reporter import Reporter
 from gpuscale_tui.engine.runner import Runner
-from gpuscale_tui.engine.service import serve
+from gpuscale_tui.engine.service import guarded, serve
 from gpuscale_tui.engine.steady import Steady
 from gpuscale_tui.engine.tidier import Tidier
 from gpuscale_tui.engine.treasurer import Treasurer
@@ -42,17 +45,17 @@ from gpuscale_tui.remote.keys import ensure_client_key
 from gpuscale_tui.remote.site import over_ssh
 from gpuscale_tui.store import engines
 from gpuscale_tui.store.aio import AsyncDatabase, AsyncLogs
-from gpuscale_tui.store.checkpoints import SnapshotStore
 from gpuscale_tui.store.engines import Limits
 from gpuscale_tui.store.home import Home
 
 LOGGER = logging.getLogger("gpuscale.engine")
 SERVICES = (
     "planner", "reconciler", "booter", "releaser", "placer", "runner", "tidier", "watcher", "packer", "treasurer",
-    "notifier", "wallet", "expiry", "keeper",
+    "notifier", "wallet", "expiry", "reporter", "gauger", "keeper",
 )  # fmt: skip
 QUIET_SEC: Mapping[str, float] = {
     "planner": 0.3, "reconciler": 0.1, "releaser": 0.1, "runner": 0.1, "tidier": 0.5, "keeper": 0.1, "watcher": 1.0,
+    "reporter": 2.0, "gauger": 1.0,
 }  # fmt: skip
 """Least time between two looks of the services whose looks are dear."""
 RESTING = frozenset({"planner"})
@@ -217,7 +220,7 @@ async def open_context(
             settings=settings,
             db=db,
             logs=logs,
-            snapshots=SnapshotStore(_snapshot_root(home, settings)),
+            snapshots=snapshot_store(home, settings),
             providers=providers,
             epoch=epoch,
             base=f".gpuscale/{installation}",
@@ -236,15 +239,12 @@ async def open_context(
             await db.write(engines.end_epoch, note, now(), epoch)
 
 
-def _snapshot_root(home: Home, settings: Settings) -> Path:
-    return Path(settings.checkpoints.dir).expanduser() if settings.checkpoints.dir else home.checkpoints
-
-
 async def work(context: Context, *, exit_when_idle: bool) -> None:
     """Run all services until the keeper says that nothing is left to do."""
     links = Links(context)
     tidier = Tidier(context, links)
     notifier = Notifier(context)
+    reporter = Reporter(context)
     try:
         async with asyncio.TaskGroup() as tasks:
             renter = Renter(context, tasks)
@@ -263,6 +263,8 @@ async def work(context: Context, *, exit_when_idle: bool) -> None:
                 Treasurer(context),
                 Wallet(context),
                 Expiry(context),
+                reporter,
+                Gauger(context, links, tasks),
                 notifier,
                 Keeper(context, exit_when_idle=exit_when_idle),
             )
@@ -275,6 +277,7 @@ async def work(context: Context, *, exit_when_idle: bool) -> None:
                 await _until_done(context.control)
     except* _Done:
         LOGGER.info("%s", context.control.outcome)
+        await guarded(context, reporter.name, reporter.last_look)
         await notifier.last_look()
     finally:
         await notifier.close()

@@ -101,6 +101,7 @@ class Saver:
         await context.db.write(
             snapshots.record_snapshot, attempt.job_id, snapshot.number, attempt.number, len(snapshot.files),
             snapshot.size, now=context.now(), epoch=context.epoch,
+            step=context.board.step_of(attempt.job_id, attempt.number),
         )  # fmt: skip
         keep = context.settings.checkpoints.keep
         old = await asyncio.to_thread(context.snapshots.superfluous, attempt.job_id, keep, trusted=snapshot.number)

@@ -225,6 +225,10 @@ class MachinesConfig:
     image_failures: Annotated[
         int, Meta(ge=1, le=100, description="Hosts in a row on which an image never came up before it pauses.")
     ] = 3
+    usage_interval_sec: Annotated[
+        float,
+        Meta(ge=0, le=86_400, description="Seconds between two looks at a machine's GPU, CPU and memory use; 0 is off."),
+    ] = 15.0
     spot_evictions: Annotated[
         int, Meta(ge=1, le=1_000, description="Spot machines lost within an hour before `auto` rents on demand again.")
     ] = 3

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from gpuscale_tui.model.hosts import Examination
 from gpuscale_tui.model.machines import Endpoint
-from gpuscale_tui.remote import attempts, examination, lease, pulse, transfer
+from gpuscale_tui.remote import attempts, examination, lease, pulse, transfer, usage
 from gpuscale_tui.remote.attempts import AttemptRef, AttemptStatus, Exit, Sink
 from gpuscale_tui.remote.connection import Machine, connect
 from gpuscale_tui.remote.errors import RemoteError
@@ -20,6 +20,7 @@ from gpuscale_tui.remote.lease import Lease
 from gpuscale_tui.remote.pulse import Pulse
 from gpuscale_tui.remote.scripts import compact
 from gpuscale_tui.remote.transfer import FetchedFile, RemoteFile
+from gpuscale_tui.remote.usage import MachineUsage
 
 CONNECT_SEC = 15.0
 PROBE = "uname -s && command -v sh tar tail mkdir mv >/dev/null && echo usable"
@@ -82,6 +83,10 @@ class Site(Protocol):
 
     async def pulse(self, ref: AttemptRef) -> Pulse:
         """See `pulse.take`."""
+        ...
+
+    async def usage(self, base: str) -> MachineUsage:
+        """See `usage.take`."""
         ...
 
     async def renew_lease(self, base: str, terms: Lease) -> bool:
@@ -179,6 +184,10 @@ class OpenSite:
     async def pulse(self, ref: AttemptRef) -> Pulse:
         """See `Site`."""
         return await pulse.take(self._machine, ref)
+
+    async def usage(self, base: str) -> MachineUsage:
+        """See `Site`."""
+        return await usage.take(self._machine, base)
 
     async def renew_lease(self, base: str, terms: Lease) -> bool:
         """See `Site`."""

@@ -19,10 +19,11 @@ from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from gpuscale_tui.store import logs
 from gpuscale_tui.store.progress import Usage
 from gpuscale_tui.store.usage import read_usage
 
-__all__ = ["Parsed", "Point", "Usage", "keep", "metric", "metric_names", "unread", "usage"]
+__all__ = ["Parsed", "Point", "Unread", "Usage", "fetch", "keep", "metric", "metric_names", "unread", "usage"]
 
 FIRST_NAMES = ("loss", "val_loss", "accuracy", "val_accuracy", "lr")
 """Metrics that stand first in a list, in this order; others follow by name."""
@@ -53,6 +54,8 @@ class Unread:
     attempt: int
     start: int
     end: int
+    begun: int | None = None
+    """When the first of it arrived (UTC ms), where that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +71,13 @@ class Parsed:
 
 def unread(connection: sqlite3.Connection) -> list[Unread]:
     """All output that was not read for its metrics yet, by attempt."""
-    rows = connection.execute("SELECT job_id, attempt, parsed, size FROM streams WHERE parsed < size")
+    rows = connection.execute("SELECT job_id, attempt, parsed, size, begun FROM streams WHERE parsed < size")
     return [Unread(*row) for row in rows]
+
+
+def fetch(connection: sqlite3.Connection, wants: Iterable[tuple[int, int, int, int]]) -> list[bytes]:
+    """The stored output for each job, attempt, first byte and byte after the last."""
+    return [logs.read(connection, *want) for want in wants]
 
 
 def keep(connection: sqlite3.Connection, read: Iterable[Parsed]) -> int:

@@ -35,12 +35,14 @@ def record_snapshot(  # noqa: PLR0917 - the columns in their order
     *,
     now: int,
     epoch: int | None,
+    step: int | None = None,
 ) -> None:
-    """Note a snapshot that is committed on disk: its number, how many files and bytes. Repeating it is harmless."""
+    """Note a snapshot that is committed on disk: its number, how many files and bytes, and how far the job was, as far
+    as its output says. Repeating it is harmless."""
     fresh = connection.execute(
-        "INSERT INTO snapshots (job_id, number, attempt, at, files, bytes) VALUES (?, ?, ?, ?, ?, ?)"
+        "INSERT INTO snapshots (job_id, number, attempt, at, files, bytes, step) VALUES (?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT DO NOTHING RETURNING number",
-        (job_id, number, attempt, now, files, size),
+        (job_id, number, attempt, now, files, size, step),
     ).fetchall()
     if fresh:
         events.append(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from gpuscale_tui.providers.base import RentRequest
 from gpuscale_tui.remote.launch import Launch
+from tests.sim.machines import printed
 
 if TYPE_CHECKING:
     from tests.sim.machines import Process
@@ -182,7 +183,7 @@ class Checker:
         if reached != steps:
             self.fail("I9", f"{name} is done, its stored output ends with {lines[-1:]} of {steps} steps")
         base = int(lines[0].rsplit(" ", 1)[1])
-        whole = [f"{name} begins at {base}", *(f"{name} step {step}" for step in range(base + 1, steps + 1))]
+        whole = [f"{name} begins at {base}", *(printed(name, step) for step in range(base + 1, steps + 1))]
         if lines != whole:
             self.fail("I9", f"the stored output of {name} has {len(lines)} lines, not {len(whole)}")
 

@@ -29,6 +29,7 @@ from gpuscale_tui.remote.lease import Ending, Lease
 from gpuscale_tui.remote.protocol import AttemptState, AttemptStatus
 from gpuscale_tui.remote.pulse import Pulse
 from gpuscale_tui.remote.transfer import FetchedFile, RemoteFile
+from gpuscale_tui.remote.usage import MachineUsage
 
 if TYPE_CHECKING:
     from tests.sim.world import Universe
@@ -123,7 +124,8 @@ class Process:
         if self.started_at is None:
             return b""
         lines = [f"{self.name} begins at {self.base_step}\n"]
-        lines += [f"{self.name} step {step}\n" for step in range(self.base_step + 1, self.step(now) + 1)]
+        steps = range(self.base_step + 1, self.step(now) + 1)
+        lines += [f"{printed(self.name, step)}\n" for step in steps]
         return "".join(lines).encode()
 
     def saved_step(self, now: int) -> int:
@@ -146,6 +148,11 @@ class Process:
             self.finished_at() or now,
             (self.started_at or 0) + int((self.step(now) - self.base_step + 1) * self.work.step_sec * 1000),
         )
+
+
+def printed(name: str, step: int) -> str:
+    """What a job says of a step."""
+    return f"{name} loss {1 / step:.4f} step {step}"
 
 
 def weights(job: str, step: int) -> bytes:
@@ -356,6 +363,10 @@ class PretendedSite:
 
     async def pulse(self, ref: AttemptRef) -> Pulse:
         return await self._ask("pulse", lambda: Pulse(self._universe.now() % 10**12, 95))
+
+    async def usage(self, base: str) -> MachineUsage:
+        busy = 90 if self._machine.live_processes() else 0
+        return await self._ask("usage", lambda: MachineUsage(gpu_percent=busy, cpu_ticks=self._universe.now()))
 
     async def renew_lease(self, base: str, terms: Lease) -> bool:
         return await self._ask("lease", lambda: self._machine.lease(terms))

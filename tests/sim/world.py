@@ -26,6 +26,7 @@ from gpuscale_tui.model.machines import Endpoint
 from gpuscale_tui.model.settings import (
     CheckpointConfig,
     CloreConfig,
+    MachinesConfig,
     ProvidersConfig,
     ScalerConfig,
     Settings,
@@ -121,6 +122,7 @@ def settings_of(scaler: ScalerConfig, *, hosts: int = 0) -> Settings:
         scaler=scaler,
         providers=ProvidersConfig(clore=CloreConfig(enabled=True, order_type="auto"), ssh=SshConfig(own)),
         checkpoints=CheckpointConfig(interval_sec=300.0),
+        machines=MachinesConfig(usage_interval_sec=1_800.0),
     )
 
 

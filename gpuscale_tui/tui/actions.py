@@ -27,12 +27,12 @@ from gpuscale_tui.tui.subjects import (
 SCREENS = ("queue", "workers", "costs", "logs", "checkpoints", "market", "events", "settings")
 """The screens on number keys, in order."""
 
-ANYWHERE = (*SCREENS, "job", "worker", "spending")
+ANYWHERE = (*SCREENS, "job", "worker", "fleet", "spending")
 LISTS = ("queue", "workers", "costs", "checkpoints", "market", "events")
 LISTINGS = ("queue", "workers")
 """Lists whose rows can be sorted and marked."""
 JOBS = ("queue", "job", "logs")
-WORKERS = ("workers", "worker")
+WORKERS = ("workers", "worker", "fleet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Action:
 
 ACTIONS: tuple[Action, ...] = (
     Action("open", "enter", "open", "Open the page of what the cursor is on: the whole story of one thing.",
-           LISTS, "Lists", footer=1, palette=False),
+           (*LISTS, "fleet"), "Lists", footer=1, palette=False),
     Action("job.new", "n", "new job", "Write a new job, or a whole sweep, in a form.",
            tuple(name for name in ANYWHERE if name not in {"logs", "spending"}), "Jobs", footer=2, changes=True),
     Action("job.cancel", "x", "cancel", "Cancel the job, after asking. A running one saves its checkpoint first.",
@@ -98,6 +98,17 @@ ACTIONS: tuple[Action, ...] = (
            WORKERS, "Machines", footer=3, when=can_release, changes=True),
     Action("worker.ended", "a", "ended", "Show machines that are gone too, or only those that are up.",
            ("workers",), "Machines", footer=7),
+    Action("worker.timeline", "t", "timeline", "What all machines did when: jobs, set-up, idle, lost, with sums.",
+           ("workers", "worker"), "Machines", footer=7),
+    Action("worker.view", "v", "view", "Show the next part of the page: all, story, curves.", ("worker",), "Machines",
+           footer=6),
+    Action("fleet.shorter", "plus,equals_sign", "shorter", "A shorter time: 3 days, 24 hours, 4 hours, 1 hour.",
+           ("fleet",), "Timeline", footer=2),
+    Action("fleet.longer", "minus", "longer", "A longer time: 1 hour, 4 hours, 24 hours, 3 days.", ("fleet",),
+           "Timeline", footer=2),
+    Action("fleet.earlier", "left", "earlier", "What was before.", ("fleet",), "Timeline", footer=2),
+    Action("fleet.later", "right", "later", "What was after, up to now.", ("fleet",), "Timeline", footer=2),
+    Action("fleet.now", "f", "now", "Up to now again.", ("fleet",), "Timeline", footer=4),
     Action("scale", "s", "scale", "Ask for more machines, or for fewer.",
            ("queue", "workers", "market"), "Machines", footer=8, changes=True),
     Action("host.ban", "b", "ban",

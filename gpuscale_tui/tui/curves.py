@@ -55,6 +55,19 @@ def use_series(usage: Sequence[Usage]) -> list[Series]:
     return [Series(name, _with_gaps(points)) for name, points in found if any(isfinite(y) for _, y in points)]
 
 
+def memory_series(usage: Sequence[Usage]) -> list[Series]:
+    """GPU memory and the machine's memory in GB over time."""
+    found = [
+        ("GPU memory GB", [(used.at, _gb(used.gpu_mem_mb)) for used in usage]),
+        ("memory GB", [(used.at, _gb(used.mem_mb)) for used in usage]),
+    ]
+    return [Series(name, _with_gaps(points)) for name, points in found if any(isfinite(y) for _, y in points)]
+
+
+def _gb(megabytes: int | None) -> float:
+    return nan if megabytes is None else round(megabytes / 1000, 2)
+
+
 def _number(value: int | None) -> float:
     return nan if value is None else float(value)
 
@@ -98,3 +111,15 @@ def use_plot(
         start=float(since) if course.usage else None, end=float(until) if course.usage else None, empty=empty,
     )  # fmt: skip
     return [rule(title, "", width, look), *plot]
+
+
+def memory_plot(course: Course, width: int, height: int, look: Look, *, since: int, until: int) -> list[Line]:
+    """The memory of a machine with the line over it, and how much GPU memory there is as its limit."""
+    total = next((used.gpu_mem_total_mb for used in reversed(course.usage) if used.gpu_mem_total_mb), None)
+    plot = plot_lines(
+        memory_series(course.usage), width, height - 1, look, time=True, floor=0.0,
+        cap=None if total is None else total / 1000, cap_name="GPU memory",
+        start=float(since) if course.usage else None, end=float(until) if course.usage else None,
+        empty="nothing known of its memory yet",
+    )  # fmt: skip
+    return [rule("memory", "", width, look), *plot]

@@ -127,6 +127,12 @@ class WorkersScreen(ListScreen[WorkerPage, MachineRow], WorkerHandlers):
         self.table.restart()
         self.gpuscale.poke()
 
+    def do_worker_timeline(self) -> None:
+        """What all of them did when."""
+        from gpuscale_tui.tui.screens.fleet import FleetScreen
+
+        self.app.push_screen(FleetScreen(self.worker.id if self.worker is not None else None))
+
     async def ids_shown(self) -> Iterable[int]:
         """Ids of all machines that the filter lets through."""
         return await self.gpuscale.reader.database.read(worker_ids, self.view, self.gpuscale.now())

@@ -5,8 +5,9 @@ Made through the store's own commands at given times, so that the screen shows w
 
 from __future__ import annotations
 
+import math
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from gpuscale_tui.model.money import Terms
 from gpuscale_tui.model.offers import Offer
 from gpuscale_tui.model.states import AttemptState, Cause, JobState
 from gpuscale_tui.model.sweep import expand, parse_sweep
-from gpuscale_tui.store import engines, jobs, logs, market, snapshots, spans, workers
+from gpuscale_tui.store import engines, jobs, logs, market, prices, snapshots, spans, workers
+from gpuscale_tui.store.checkpoints import SnapshotMeta, SnapshotStore
 from gpuscale_tui.store.database import Database
 from gpuscale_tui.store.engines import Limits
 from gpuscale_tui.store.home import Home
@@ -136,6 +138,8 @@ def make(path: Path, *, quiet: bool = False) -> Home:
         _afternoon(writer, wanted)
         _market(writer)
         db.write(engines.heartbeat, NOW - 2 * SECOND, "watching 7 machines")
+        add_checkpoints(home, db)
+        add_market(db)
     _logs(home)
     return home
 
@@ -285,3 +289,62 @@ def training(job: int, attempt: int, steps: int) -> str:
         if step % 100 == 0:
             lines.append(f"saved checkpoint step_{step * 10}.pt (48.2 MB), validation loss {loss + 0.07:.4f}")
     return "\n".join(lines) + "\n"
+
+
+def add_checkpoints(home: Home, db: Database) -> None:
+    """Small files for the snapshots that are kept, one of them gone and one broken; the step that each was taken at."""
+    store = SnapshotStore(home.checkpoints)
+    names = ("model.pt", "optimizer.pt", "state/rng.bin")
+    for row in reversed(db.read(snapshots.kept)):
+        if (row.job_id, row.number) == (1, 1):
+            continue
+        draft = store.begin(row.job_id, after=row.number - 1)
+        for name in names:
+            (draft.path / name).parent.mkdir(exist_ok=True)
+            (draft.path / name).write_text(f"{name} of j{row.job_id}/{row.number}\n")
+        meta = SnapshotMeta(row.job_id, row.attempt, 1, row.at)
+        made = store.commit(draft, dict.fromkeys(names, 0o644), meta)
+        if (row.job_id, row.number) == (2, 1):
+            (made.files_path / "optimizer.pt").unlink()
+    db.connection.execute("UPDATE snapshots SET step = number * 1200 WHERE job_id <> 11")
+
+
+def add_market(db: Database) -> None:
+    """The offers as the planner ranks them for what waits, with their hardware, and a week of prices."""
+    waiting = {job.spec.need.key: job.spec.need for job in db.read(jobs.pending)}
+    rows = db.read(market.offers)
+    for gpu in dict.fromkeys(row.gpu_type for row in rows):
+        mine = [row for row in rows if row.gpu_type == gpu]
+        good = sorted((row for row in mine if not row.verdict), key=lambda row: row.rate / (row.reliability or 1))
+        serves = tuple(key for key, need in waiting.items() if need.gpu_type == gpu)
+        judged = [_as_ranked(db, row, good, serves) for row in mine]
+        db.write(market.replace, "clore", gpu, judged, ago(0.4))
+    dice = random.Random(11)  # noqa: S311 - a picture, not a secret
+    for hour in range(24 * 7, 0, -1):
+        level = 1.06 + 0.12 * math.sin(hour / 9) + dice.uniform(-0.04, 0.04)
+        offers = [found for row in rows if (found := _offer_of(db, row)) is not None]
+        dearer = [replace(each, terms=Terms(round(each.terms.rate * level))) for each in offers]
+        db.write(prices.note, dearer, NOW - hour * 60 * MINUTE)
+
+
+def _offer_of(db: Database, row: market.OfferRow) -> Offer | None:
+    return db.read(market.offer, row.provider, row.server_id, row.market)
+
+
+def _as_ranked(
+    db: Database, row: market.OfferRow, good: list[market.OfferRow], serves: tuple[str, ...]
+) -> tuple[Offer, market.Judgement]:
+    found = _offer_of(db, row)
+    assert found is not None
+    found = replace(
+        found, owner=str(int(row.server_id) % 9 + 100), ram_gb=64.0, cpu_threads=16, disk_gb=250.0, gpu_memory_gb=24.0,
+        net_down_mbps=820.0, cuda_version="12.4", pcie_gen=4, pcie_width=16, max_hours=240.0, rating=4.6,
+    )  # fmt: skip
+    if row.verdict:
+        return found, market.Judgement(row.verdict)
+    reliability = row.reliability or 1
+    expected = round(row.rate / reliability)
+    reason = f"an hour of work: ${expected / 1e6:.3f} (price ${row.rate / 1e6:.3f}/h, reliability {reliability:.1%})"
+    if row.rate > 1_410_000:
+        reason += f"; not now: the cap lacks ${(row.rate - 1_410_000) / 1e6:.3f}/h"
+    return found, market.Judgement("", good.index(row) + 1, expected, reason.replace("%", " %"), serves)

@@ -68,7 +68,7 @@ def look_at_workdir(path: Path, max_mb: float) -> WorkdirLook:
 
     try:
         chosen = select_workdir(path, max_bytes=int(max_mb * MEGABYTE))
-        entries = sorted(os.listdir(path))
+        entries = sorted(entry.name for entry in path.iterdir())
     except (OSError, WorkdirError) as error:
         return WorkdirLook(problem=str(error))
     sent = {name.partition("/")[0] for name in chosen.files}

@@ -48,3 +48,13 @@ _LIVE = (
     " FROM attempts a JOIN workers w ON w.id = a.worker_id"
     " WHERE a.state IN ('running', 'saving') AND a.started_at IS NOT NULL"
 )
+
+
+def unsaved_by_name(connection: sqlite3.Connection, now: int) -> list[tuple[str, Unsaved]]:
+    """What every running job would lose now, each with its job's name."""
+    found = unsaved(connection, now)
+    if not found:
+        return []
+    marks = ", ".join("?" * len(found))
+    names = dict(connection.execute(f"SELECT id, name FROM jobs WHERE id IN ({marks})", list(found)).fetchall())
+    return [(str(names.get(job_id, "")), each) for job_id, each in found.items()]

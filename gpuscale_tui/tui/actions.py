@@ -12,13 +12,19 @@ from functools import cache
 from gpuscale_tui.tui.subjects import (
     Subject,
     always,
+    any_snapshot,
     can_ban,
     can_cancel,
     can_edit,
+    can_get,
+    can_prune,
     can_release,
+    can_rent,
     can_reorder,
     can_retry,
     can_undo,
+    has_snapshot,
+    is_copying,
     needs_job,
     needs_worker,
     no_engine,
@@ -27,12 +33,13 @@ from gpuscale_tui.tui.subjects import (
 SCREENS = ("queue", "workers", "costs", "logs", "checkpoints", "market", "events", "settings")
 """The screens on number keys, in order."""
 
-ANYWHERE = (*SCREENS, "job", "worker", "fleet", "spending")
+ANYWHERE = (*SCREENS, "job", "worker", "fleet", "offer", "spending")
 LISTS = ("queue", "workers", "costs", "checkpoints", "market", "events")
-LISTINGS = ("queue", "workers")
+LISTINGS = ("queue", "workers", "market", "checkpoints")
 """Lists whose rows can be sorted and marked."""
 JOBS = ("queue", "job", "logs")
 WORKERS = ("workers", "worker", "fleet")
+OFFERS = ("market", "offer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +99,18 @@ ACTIONS: tuple[Action, ...] = (
            footer=10, when=can_edit, changes=True),
     Action("job.branch", "B", "branch", "A new job that begins with this job's newest checkpoint, in the form.",
            JOBS, "Jobs", when=needs_job, changes=True),
+    Action("checkpoint.get", "d", "download", "Copy the snapshot into a directory; every byte is checked.",
+           ("checkpoints",), "Checkpoints", footer=2, when=can_get),
+    Action("checkpoint.resume", "r", "resume", "Put the job back so that it goes on from this snapshot, after asking.",
+           ("checkpoints",), "Checkpoints", footer=3, when=has_snapshot, changes=True),
+    Action("checkpoint.branch", "B", "branch", "A new job that begins with this snapshot, in the form.",
+           ("checkpoints",), "Checkpoints", footer=4, when=has_snapshot, changes=True),
+    Action("checkpoint.prune", "D", "prune", "Remove the snapshot, or all that are marked, after asking. The last"
+           " whole one of a job stays.", ("checkpoints",), "Checkpoints", footer=5, when=can_prune, changes=True),
+    Action("checkpoint.why", "w", "about", "All that is known of the snapshot: its files, what is wrong with it.",
+           ("checkpoints",), "Checkpoints", footer=6, when=any_snapshot),
+    Action("checkpoint.stop", "x", "stop copy", "Stop the copy that is under way; finished files stay.",
+           ("checkpoints",), "Checkpoints", footer=12, when=is_copying),
     Action("worker.why", "w", "why", "Why the machine was rented and why it is still up.",
            WORKERS, "Machines", footer=6, when=needs_worker),
     Action("worker.release", "R", "release", "Give the machine back, after asking. Its job is saved and put back.",
@@ -113,21 +132,23 @@ ACTIONS: tuple[Action, ...] = (
            ("queue", "workers", "market"), "Machines", footer=8, changes=True),
     Action("host.ban", "b", "ban",
            "Rent this host no more, or lift its ban, after asking; `gpuscale hosts` lists who is banned.",
-           ("market",), "Machines", footer=3, when=can_ban, changes=True),
+           OFFERS, "Machines", footer=4, when=can_ban, changes=True),
+    Action("offer.rent", "R", "rent", "Rent just this machine, after asking, within all limits.", OFFERS, "Machines",
+           footer=3, when=can_rent, changes=True),
     Action("list.filter", "slash", "filter",
            "Only rows with a text, a state, or a value: failed, name:lr, cost>1, !done; several at once.",
-           ("queue", "workers", "market", "settings"), "Lists", footer=7),
+           ("queue", "workers", "market", "events", "settings"), "Lists", footer=7),
     Action("list.sort", "o", "sort", "Sort by the next column; a click on a title sorts by that one.",
            (*LISTINGS, "settings"), "Lists", footer=8),
     Action("list.turn", "O", "reverse", "Turn the order round.", (*LISTINGS, "settings"), "Lists"),
     Action("list.columns", "C", "columns", "The columns that are shown, and their order.",
-           (*LISTINGS, "settings"), "Lists"),
+           (*LISTINGS, "events", "settings"), "Lists"),
     Action("list.mark", "space", "mark",
            "Mark the row, or take its mark away; what is done next is done to all marked.", LISTINGS, "Lists"),
     Action("list.range", "V", "mark to here", "Mark all rows from the last mark to this one.", LISTINGS, "Lists"),
     Action("list.all", "A", "mark all", "Mark all rows that the filter shows, or none of them.", LISTINGS, "Lists"),
     Action("list.export", "X", "export", "Write the rows shown, or those marked, to a CSV file in the home.",
-           (*LISTINGS, "settings"), "Lists"),
+           (*LISTINGS, "events", "settings"), "Lists"),
     Action("costs.by", "b", "by", "Costs by project, user, GPU, provider, day, job or machine.",
            ("costs",), "Costs", footer=3),
     Action("costs.since", "t", "since", "Costs of today, seven days, this month or all time.",
@@ -183,7 +204,7 @@ ACTIONS: tuple[Action, ...] = (
     Action("form.leave", "escape", "leave", "Leave the form; what you wrote is kept.", ("form",), "Form", footer=5,
            palette=False),
     Action("copy", "y", "copy", "Copy the id (by OSC 52, so it works over SSH).",
-           ("queue", "workers", "job", "worker", "checkpoints", "market", "events", "settings"),
+           ("queue", "workers", "job", "worker", "checkpoints", "market", "offer", "events", "settings"),
            "Lists", footer=11),
     Action("move.down", "j,down", "down", "One row down.", ANYWHERE, "Moving", palette=False),
     Action("move.up", "k,up", "up", "One row up.", ANYWHERE, "Moving", palette=False),

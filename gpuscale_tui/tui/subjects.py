@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gpuscale_tui.model.jobs import job_label, worker_label
 from gpuscale_tui.store.market import OfferRow
+from gpuscale_tui.store.snapshots import SnapshotRow
 from gpuscale_tui.store.views import JobRow, WorkerRow
 
 
@@ -23,6 +24,11 @@ class Subject:
     offer: OfferRow | None = None
     marked: frozenset[int] = frozenset()
     undo: str = ""
+    snapshot: SnapshotRow | None = None
+    snapshots: int = 0
+    """How many snapshots are marked."""
+    copying: bool = False
+    """A snapshot is being copied."""
 
     @property
     def jobs(self) -> frozenset[int]:
@@ -78,6 +84,33 @@ def _is_open(job: JobRow) -> bool:
     return job.state in {"pending", "running"}
 
 
+def has_snapshot(subject: Subject) -> str:
+    """A snapshot that was not removed."""
+    if subject.snapshot is None:
+        return "no snapshot is selected"
+    return "" if subject.snapshot.pruned_at is None else f"snapshot {subject.snapshot.number} was removed"
+
+
+def any_snapshot(subject: Subject) -> str:
+    """A snapshot, also one that was removed."""
+    return "" if subject.snapshot else "no snapshot is selected"
+
+
+def can_prune(subject: Subject) -> str:
+    """Some that are marked, or one that was not removed."""
+    return "" if subject.snapshots else has_snapshot(subject)
+
+
+def can_get(subject: Subject) -> str:
+    """One copy at a time."""
+    return "a snapshot is being copied: x stops that" if subject.copying else has_snapshot(subject)
+
+
+def is_copying(subject: Subject) -> str:
+    """A copy can be stopped."""
+    return "" if subject.copying else "nothing is being copied"
+
+
 def can_edit(subject: Subject) -> str:
     """A job that waits."""
     job = subject.job
@@ -111,6 +144,13 @@ def can_release(subject: Subject) -> str:
 def can_ban(subject: Subject) -> str:
     """An offer, whose host is then banned or not any more."""
     return "" if subject.offer else "no offer is selected"
+
+
+def can_rent(subject: Subject) -> str:
+    """An offer, and an engine that would carry it out."""
+    if subject.offer is None:
+        return "no offer is selected"
+    return "no engine runs that would rent it: E starts one" if subject.engine == "none" else ""
 
 
 def can_undo(subject: Subject) -> str:

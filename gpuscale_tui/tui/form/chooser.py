@@ -81,7 +81,7 @@ class Chooser(ModalScreen[str | None]):
         self.table.HEAD = 0
         self.table.always_active = True
         self.table.can_focus = False
-        self.details = Lines([], "ground")
+        self.details = Lines([[]] * (DETAILS + 1), "ground")
 
     @property
     def _me(self) -> GpuscaleApp:
@@ -111,11 +111,9 @@ class Chooser(ModalScreen[str | None]):
     def on_row_pointed(self, _event: RowPointed) -> None:
         """More about the one under the cursor."""
         row, only_ascii = self.table.pointed, self._me.look.glyphs.ascii
-        lines: list[Line] = []
-        if row is not None and row.details:
-            lines = [[(f"  {clean(each, ascii_only=only_ascii)}", "text")] for each in row.details[:DETAILS]]
-            lines = [[], *lines]
-        self.details.change(lines)
+        shown = row.details[:DETAILS] if row is not None else ()
+        lines: list[Line] = [[], *([(f"  {clean(each, ascii_only=only_ascii)}", "text")] for each in shown)]
+        self.details.change([*lines, *([[]] * (DETAILS - len(shown)))])
 
     def on_input_submitted(self) -> None:
         """Enter takes what the cursor is on."""

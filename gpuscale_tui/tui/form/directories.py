@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MOST = 2_000
 """Entries of a directory that are looked at."""
-KEYS = "Tab completes  down, up choose  right goes in  left goes out  Enter takes this one  Esc leaves"
+KEYS = "Tab, right: in  left: out  Enter takes it  Esc leaves"
 NAMED = 6
 
 
@@ -101,7 +101,7 @@ class DirectoryPicker(ModalScreen[str | None]):
         self.table.HEAD = 0
         self.table.always_active = True
         self.table.can_focus = False
-        self.about = Lines([], "ground")
+        self.about = Lines([[], []], "ground")
 
     @property
     def _me(self) -> GpuscaleApp:
@@ -138,7 +138,8 @@ class DirectoryPicker(ModalScreen[str | None]):
         entries = [Entry(path, os.path.basename(path)) for path in found]  # noqa: PTH119 - text, not a file
         self.table.restart()
         self.table.put(len(entries), 0, entries, self._me.now())
-        self.about.change([] if look is None else told(look, ascii_only=self._me.look.glyphs.ascii))
+        lines = [] if look is None else told(look, ascii_only=self._me.look.glyphs.ascii)
+        self.about.change([*lines, [], []][:2])
 
     def action_complete(self) -> None:
         """Take what the cursor is on into the line."""

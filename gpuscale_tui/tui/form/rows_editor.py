@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from gpuscale_tui.tui.app import GpuscaleApp
 
 KEYS = "Tab next  ^n new row  ^d remove row  ^s keep  Esc leave as it was"
+MEANING = 8
+"""Lines below the rows: as many whatever they say, so that nothing moves while one types."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ class RowsEditor(ModalScreen[tuple[Row, ...] | None]):
         self._title, self._words, self._judge, self._secret = title, words, judge, secret
         self.pairs = [Pair(row, words) for row in rows] or [Pair(Row("", ""), words)]
         self.hidden = {pair.name_part.value for pair in self.pairs if pair.value_part.password}
-        self.meaning = Lines([])
+        self.meaning = Lines([[]] * MEANING)
 
     def compose(self) -> ComposeResult:
         """A box with the rows, what they mean, and the keys."""
@@ -141,7 +143,8 @@ class RowsEditor(ModalScreen[tuple[Row, ...] | None]):
         lines, wrong = self._judge(self.rows)
         app: GpuscaleApp = self.app  # type: ignore[assignment]
         sign = app.look.glyphs.states["failed"]
-        self.meaning.change([[], *lines, *([[(f" {sign} {wrong}", "bad")]] if wrong else [])])
+        told: list[Line] = [[], *lines, *([[(f" {sign} {wrong}", "bad")]] if wrong else [])]
+        self.meaning.change([*told, *([[]] * (MEANING - len(told)))])
 
     def _parts(self) -> list[Part]:
         return [part for pair in self.pairs for part in (pair.name_part, pair.value_part)]

@@ -1,21 +1,28 @@
-"""Screen 5: snapshots of the jobs' checkpoint directories, newest first."""
+"""Screen 5: what running jobs would lose now, and all snapshots of checkpoints with what can be done with them."""
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from textual.widget import Widget
 
-from gpuscale_tui.model.jobs import job_label
-from gpuscale_tui.store import queries, snapshots
-from gpuscale_tui.tui.format import plural
+from gpuscale_tui.model.jobs import StartFrom
+from gpuscale_tui.model.query import FieldKind
+from gpuscale_tui.store import snapshot_list
+from gpuscale_tui.store.snapshot_list import ListedSnapshot, SnapshotView
+from gpuscale_tui.store.unsaved import Unsaved, unsaved_by_name
+from gpuscale_tui.tui.checkpoint_handlers import CheckpointHandlers
+from gpuscale_tui.tui.look import Line
 from gpuscale_tui.tui.reader import Moment, Wish
-from gpuscale_tui.tui.record_cells import SNAPSHOT_COLUMNS, SnapshotLine
-from gpuscale_tui.tui.screens.base import BaseScreen, bindings_for
-from gpuscale_tui.tui.widgets.rows_table import RowsTable
-from gpuscale_tui.tui.widgets.title import Title
+from gpuscale_tui.tui.screens.base import bindings_for
+from gpuscale_tui.tui.screens.listing import ListScreen
+from gpuscale_tui.tui.snapshot_cells import COLUMNS, SnapshotLine, unsaved_lines
+from gpuscale_tui.tui.subjects import Subject
+from gpuscale_tui.tui.widgets.confirm import Lines
 
 EMPTY = (
     (),
@@ -24,67 +31,145 @@ EMPTY = (
     (("A job that writes to $CHECKPOINT_DIR has it fetched while it runs,", "muted"),),
     (("and resumes from it when its machine is lost.", "muted"),),
 )
+LOOKED_AT = 100
+"""Snapshots on disk that are looked at in one go."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Snapshots from the `first` newest on, of `total`."""
+    """Snapshots from the `first` on, of `total`; what running jobs would lose, with their names."""
 
     total: int
     first: int
-    rows: tuple[SnapshotLine, ...]
+    rows: tuple[ListedSnapshot, ...]
+    unsaved: tuple[tuple[str, Unsaved], ...]
 
 
-def read_snapshots(connection: sqlite3.Connection, moment: Moment, window: tuple[int, int]) -> Page:
-    """One page of snapshots with their jobs' names."""
-    total = snapshots.count(connection)
-    first = max(0, min(window[0], total - window[1]))
-    found = snapshots.page(connection, first, window[1])
-    names = {}
-    for job_id in {snapshot.job_id for snapshot in found}:
-        row = queries.job_row(connection, job_id, engine_alive=moment.engine_alive)
-        names[job_id] = row.name if row is not None else ""
-    return Page(total, first, tuple(SnapshotLine(snapshot, names[snapshot.job_id]) for snapshot in found))
+def read_snapshots(connection: sqlite3.Connection, moment: Moment, view: SnapshotView, window: tuple[int, int]) -> Page:
+    """One page of snapshots, and what is not in any."""
+    total, first, rows = snapshot_list.page(connection, view, window, moment.now)
+    return Page(total, first, tuple(rows), tuple(unsaved_by_name(connection, moment.now)))
 
 
-class CheckpointsScreen(BaseScreen[Page]):
-    """The table of snapshots; Enter goes to the job."""
+class CheckpointsScreen(ListScreen[Page, SnapshotLine], CheckpointHandlers):
+    """What is unsaved, and the table of snapshots; Enter goes to the job."""
 
     NAME = "checkpoints"
     TAB = "checkpoints"
     BINDINGS = bindings_for("checkpoints")
+    COLUMNS = COLUMNS
+    FIELDS: ClassVar[Mapping[str, FieldKind]] = snapshot_list.FIELDS
+    SORTS = snapshot_list.SORTS
+    EMPTY = EMPTY
+    NOUN = ("snapshot", "snapshots")
 
     def __init__(self) -> None:
         super().__init__()
-        self.heading = Title()
-        self.table: RowsTable[SnapshotLine] = RowsTable(SNAPSHOT_COLUMNS, id="snapshots", empty=EMPTY)
+        self.losing = Lines([[]], "ground")
+        self.transfer: tuple[str, str] = ("", "")
+        self._wrong: dict[tuple[int, int], str] = {}
+        self._looking = False
+        self._lines = 1
+        self._page: Page | None = None
 
     def body(self) -> Iterable[Widget]:
-        """Title and table."""
-        return (self.heading, self.table)
+        """What is unsaved, title, table."""
+        return (self.losing, self.heading, self.table)
 
-    def on_mount(self) -> None:
-        """The table has the keys."""
-        self.set_focus(self.table)
+    @property
+    def view(self) -> SnapshotView:
+        """Which snapshots, in which order."""
+        return SnapshotView(self.wanted, self.sort.key, self.sort.descending)
 
     def wish(self) -> Wish:
         """The page of the table."""
-        window = self.table.window()
-        return Wish(self, window, lambda connection, moment: read_snapshots(connection, moment, window))
+        view, window = self.view, self.table.window()
+        return Wish(self, (view, window), lambda connection, moment: read_snapshots(connection, moment, view, window))
 
     def feed(self, content: Page, output: object, now: int) -> None:  # noqa: ARG002 - this screen reads no output
-        """Show the page."""
-        self.table.put(content.total, content.first, content.rows, now)
-        self.heading.tell([("checkpoints ", "title"), (plural(content.total, "snapshot"), "text")])
+        """Show the page; what is on disk is looked at beside."""
+        self._page = content
+        self._tell_unsaved(content)
+        self._put(now)
+        unknown = [row.id for row in content.rows if row.snapshot.pruned_at is None and row.id not in self._wrong]
+        if unknown and not self._looking:
+            self._looking = True
+            self.gpuscale.spawn(self._look(unknown[:LOOKED_AT]))
 
-    def do_open(self) -> None:
-        """The job's page."""
-        row = self.table.pointed
-        if row is not None:
-            self.gpuscale.show_job(row.snapshot.job_id)
+    def _tell_unsaved(self, page: Page) -> None:
+        lines = unsaved_lines(page.unsaved, self.gpuscale.look, max(1, self.app.size.height // 8))
+        higher = len(lines) != self._lines
+        self._lines = len(lines)
+        self.losing.change(lines)
+        if higher:  # the screen itself: laid out before anything else is painted
+            self._clear_arrangement_cache()
+            self.refresh(layout=True)
 
-    def do_copy(self) -> None:
-        """The job's id."""
-        row = self.table.pointed
-        if row is not None:
-            self.gpuscale.copy(job_label(row.snapshot.job_id))
+    def _put(self, now: int) -> None:
+        page = self._page
+        if page is not None:
+            rows = [SnapshotLine(row, self._wrong.get(row.id)) for row in page.rows]
+            self.put(page.total, page.first, rows, now)
+
+    async def _look(self, ids: Sequence[tuple[int, int]]) -> None:
+        """See what is on disk; the store may be slow, so nothing waits for this."""
+        from gpuscale_tui.engine import checkpoints
+
+        store = checkpoints.snapshot_store(self.gpuscale.home, self.gpuscale.settings)
+        try:
+            found = await asyncio.to_thread(lambda: {each: checkpoints.broken(store, StartFrom(*each)) for each in ids})
+        except OSError as error:
+            found = dict.fromkeys(ids, str(error))
+        finally:
+            self._looking = False
+        self._wrong.update(found)
+        if self.is_mounted:
+            self._put(self.gpuscale.now())
+
+    def forget_disk(self, ids: Iterable[tuple[int, int]]) -> None:
+        """These may look different on disk now."""
+        for each in ids:
+            self._wrong.pop(each, None)
+
+    def on_screen_resume(self) -> None:
+        """The disk may have changed while another screen was shown."""
+        self._wrong.clear()
+        super().on_screen_resume()
+
+    def title_line(self) -> tuple[Line, Line] | None:
+        """The usual, and what is being copied."""
+        left, right = self.usual_title()
+        return left, [self.transfer] if self.transfer[0] else right
+
+    @property
+    def pointed(self) -> SnapshotLine | None:
+        """The snapshot under the cursor."""
+        return self.table.pointed
+
+    def subject(self) -> Subject:
+        """The snapshot under the cursor and those that are marked."""
+        row = self.pointed
+        return Subject(
+            engine=self.gpuscale.snapshot.engine.kind,
+            snapshot=row.listed.snapshot if row else None,
+            snapshots=len(self.marked),
+            copying=bool(self.transfer[0]),
+        )
+
+    async def ids_shown(self) -> Iterable[tuple[int, int]]:
+        """Ids of all snapshots that the filter lets through."""
+        return await self.gpuscale.reader.database.read(snapshot_list.ids, self.view, self.gpuscale.now())
+
+    async def ids_between(self, one: Hashable, other: Hashable) -> Iterable[tuple[int, int]]:
+        """Ids from one snapshot to another, as they are shown."""
+        shown = list(await self.ids_shown())
+        if one not in shown or other not in shown:
+            return []
+        first, last = sorted((shown.index(one), shown.index(other)))
+        return shown[first : last + 1]
+
+    async def rows_for(self, ids: Iterable[Hashable]) -> Sequence[SnapshotLine]:
+        """The rows of these snapshots."""
+        wanted = [each for each in ids if isinstance(each, tuple)]
+        found = await self.gpuscale.reader.database.read(snapshot_list.rows_for, wanted)
+        return [SnapshotLine(row, self._wrong.get(row.id)) for row in found]

@@ -73,9 +73,9 @@ class FormScreen(BaseScreen[Read], FormHelpers):
         self.heading = Title()
         self.hint = Lines([[]], "ground")
         self.fields = [Field(about, self.texts[about.name]) for about in FIELDS]
-        self.labels = Lines([], "ground")
-        self.notes = Lines([], "ground")
-        self.meaning = Lines([], "raised")
+        self.labels = Lines([[]] * len(FIELDS), "ground")
+        self.notes = Lines([[]] * len(FIELDS), "ground")
+        self.meaning = Lines([[]] * 4, "raised")
 
     def body(self) -> Iterable[Widget]:
         """Title, fields with their notes, meaning."""

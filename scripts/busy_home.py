@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import random
+import sqlite3
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,11 +18,14 @@ from gpuscale_tui.model.money import Terms
 from gpuscale_tui.model.offers import Offer
 from gpuscale_tui.model.states import AttemptState, Cause, JobState
 from gpuscale_tui.model.sweep import expand, parse_sweep
-from gpuscale_tui.store import engines, jobs, logs, market, prices, snapshots, spans, workers
+from gpuscale_tui.policy.output.parser import OutputParser
+from gpuscale_tui.store import engines, jobs, logs, market, prices, progress, series, snapshots, spans, usage, workers
 from gpuscale_tui.store.checkpoints import SnapshotMeta, SnapshotStore
 from gpuscale_tui.store.database import Database
 from gpuscale_tui.store.engines import Limits
 from gpuscale_tui.store.home import Home
+from gpuscale_tui.store.progress import JobProgress, Usage
+from gpuscale_tui.store.series import Parsed, Point
 from gpuscale_tui.store.workers import Adoption, Intent
 
 NOW = int(datetime(2026, 3, 14, 15, 9, 26, tzinfo=UTC).timestamp() * 1000)
@@ -141,6 +145,7 @@ def make(path: Path, *, quiet: bool = False) -> Home:
         add_checkpoints(home, db)
         add_market(db)
     _logs(home)
+    add_pages(home)
     return home
 
 
@@ -348,3 +353,65 @@ def _as_ranked(
     if row.rate > 1_410_000:
         reason += f"; not now: the cap lacks ${(row.rate - 1_410_000) / 1e6:.3f}/h"
     return found, market.Judgement("", good.index(row) + 1, expected, reason.replace("%", " %"), serves)
+
+
+RUNS = (
+    (2, 1, 90.2, 57.0),
+    (2, 2, 45.6, 17.0),
+    (4, 1, 32.7, 0.1),
+    (5, 1, 16.7, 0.1),
+    (6, 1, 7.7, 0.1),
+    (11, 1, 41.7, 0.1),
+)
+"""Jobs and attempts whose output tells metrics, with when (minutes ago) their commands began and ended or are now."""
+MACHINES = ((1, 91.0, 93, 71, 18_200), (4, 46.0, 88, 66, 17_400), (5, 42.0, 97, 84, 22_900), (6, 8.0, 7, 48, 3_100))
+"""Machines with since when (minutes ago) they say what they use: GPU percent, degrees, MB of GPU memory."""
+
+
+def add_pages(home: Home) -> None:
+    """What the jobs' output told, how far they are, and what the machines use."""
+    connection = logs.connect_logs(home.logs)
+    try:
+        known = [_told(connection, *run) for run in RUNS]
+        with connection:
+            usage.add_usage(connection, [each for machine in MACHINES for each in _used(*machine)])
+    finally:
+        connection.close()
+    with Database(home.database) as db:
+        db.write(progress.record, known[2:], [_used(*machine)[-1] for machine in MACHINES])
+
+
+def _told(connection: sqlite3.Connection, job: int, attempt: int, since: float, until: float) -> JobProgress:
+    """Keep the metrics of an attempt's output, and say how far it is."""
+    size = logs.size(connection, job, attempt)
+    parser = OutputParser()
+    points: dict[str, list[Point]] = {}
+    lines = logs.read(connection, job, attempt, 0, size).decode().splitlines()
+    for number, line in enumerate(lines, 1):
+        reading = parser.feed(line)
+        for name, value in reading.values.items() if reading is not None else ():
+            at = ago(since + (until - since) * number / len(lines))
+            points.setdefault(name, []).append(Point(at, reading.step if reading is not None else None, value))
+    with connection:
+        series.keep(connection, [Parsed(job, attempt, 0, size, points)])
+    last = points["loss"][-1]
+    step, speed = last.step or 0, (last.step or 0) / (since - until) / 60
+    part = step / 6000
+    left = round((6000 - step) / speed * SECOND)
+    return JobProgress(job, attempt, last.at, step, 6000, step // 1000 + 1, 6, part, last.value, speed, left)
+
+
+def _used(worker: int, since: float, percent: int, heat: int, memory: int) -> list[Usage]:
+    """A reading every ten seconds: it begins with loading, and validates now and then."""
+    dice = random.Random(worker)  # noqa: S311 - a picture, not a secret
+    found = []
+    for number in range(round(since * 6)):
+        rests = number < 4 or number % 60 < 3
+        found.append(
+            Usage(
+                worker, ago(since) + number * 10 * SECOND, 4 if rests else min(100, percent + dice.randint(-4, 3)),
+                memory // (9 if number < 4 else 1), 24_000, heat - (9 if rests else dice.randint(0, 2)),
+                dice.randint(18, 41), 11_000 + number, 64_000, 182_000 - 3 * number,
+            )
+        )  # fmt: skip
+    return found

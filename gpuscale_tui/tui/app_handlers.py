@@ -77,6 +77,12 @@ class AppHandlers(Base):
 
         self._me.push_screen(WorkerScreen(worker_id))
 
+    def show_offer(self, key: tuple[str, str, str]) -> None:
+        """An offer's page over what is shown; `key` is provider, server, market."""
+        from gpuscale_tui.tui.screens.offer import OfferScreen
+
+        self._me.push_screen(OfferScreen(key))
+
     def show_logs(self, job_id: int) -> None:
         """The whole output of a job."""
         from gpuscale_tui.tui.screens.logs import LogsScreen

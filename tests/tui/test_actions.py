@@ -14,10 +14,11 @@ from gpuscale_tui.tui.screens.base import BaseScreen
 from gpuscale_tui.tui.screens.fleet import FleetScreen
 from gpuscale_tui.tui.screens.form import FormScreen
 from gpuscale_tui.tui.screens.job import JobScreen
+from gpuscale_tui.tui.screens.offer import OfferScreen
 from gpuscale_tui.tui.screens.spending import SpendingScreen
 from gpuscale_tui.tui.screens.worker import WorkerScreen
 
-PAGES: list[type[BaseScreen]] = [JobScreen, WorkerScreen, FleetScreen, FormScreen, SpendingScreen]  # type: ignore[type-arg]
+PAGES: list[type[BaseScreen]] = [JobScreen, WorkerScreen, OfferScreen, FleetScreen, FormScreen, SpendingScreen]  # type: ignore[type-arg]
 
 
 def screen_types() -> dict[str, type[BaseScreen]]:  # type: ignore[type-arg]

@@ -1,4 +1,4 @@
-"""Screen 6: what could be rented, as the engine last read it, and why it would not rent the rest."""
+"""Screen 6: what could be rented, as the engine last read and ranked it, and why it would not rent the rest."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ from collections.abc import Iterable
 
 from textual.widget import Widget
 
-from gpuscale_tui.store import market
 from gpuscale_tui.store.market import OfferRow
 from gpuscale_tui.tui.format import clean, plural, span, usd
+from gpuscale_tui.tui.look import Line
+from gpuscale_tui.tui.market_read import MarketPage, OfferLine, Waiting, read_market
+from gpuscale_tui.tui.messages import RowPointed
+from gpuscale_tui.tui.offer_cells import OFFER_COLUMNS, OFFER_FIELDS, OFFER_SORTS, offer_value
+from gpuscale_tui.tui.offer_handlers import OfferHandlers
 from gpuscale_tui.tui.reader import Wish
-from gpuscale_tui.tui.record_cells import OFFER_COLUMNS, OfferLine
-from gpuscale_tui.tui.screens.base import BaseScreen, bindings_for
+from gpuscale_tui.tui.screens.base import bindings_for
+from gpuscale_tui.tui.screens.listing import ListScreen
 from gpuscale_tui.tui.subjects import Subject
-from gpuscale_tui.tui.widgets.rows_table import RowsTable
-from gpuscale_tui.tui.widgets.title import Title
+from gpuscale_tui.tui.widgets.why import Why
 
 EMPTY = (
     (),
@@ -22,129 +25,124 @@ EMPTY = (
     (),
     (("The engine reads it when jobs wait for a machine.", "muted"),),
 )
+STALE_MS = 600_000
+"""A reading that is older says little: prices move and machines are taken."""
+NO_PAGE = MarketPage(())
 
 
-class MarketScreen(BaseScreen[tuple[OfferRow, ...]]):
-    """The newest reading of every provider's market, cheapest per GPU first."""
+class MarketScreen(ListScreen[MarketPage, OfferLine], OfferHandlers):
+    """The newest reading of every provider's market in the order in which the engine would rent."""
 
     NAME = "market"
     TAB = "market"
-    LINE = "filter: a text such as 4090; Enter keeps it, Esc clears it"
     BINDINGS = bindings_for("market")
+    COLUMNS = OFFER_COLUMNS
+    FIELDS = OFFER_FIELDS
+    SORTS = OFFER_SORTS
+    EMPTY = EMPTY
+    NOUN = ("offer", "offers")
 
     def __init__(self) -> None:
         super().__init__()
-        self.heading = Title()
-        self.table: RowsTable[OfferLine] = RowsTable(OFFER_COLUMNS, id="market", empty=EMPTY)
-        self._offers: tuple[OfferRow, ...] = ()
+        self.why = Why()
+        self._page = NO_PAGE
+        self._told: int | None = None
 
     def body(self) -> Iterable[Widget]:
-        """Title and table."""
-        return (self.heading, self.table)
-
-    def on_mount(self) -> None:
-        """The table has the keys."""
-        self.set_focus(self.table)
+        """Title, table and why."""
+        return (self.heading, self.table, self.why)
 
     def wish(self) -> Wish:
         """All offers: a reading has some hundreds."""
-        return Wish(self, None, lambda connection, _moment: tuple(market.offers(connection)))
+        return Wish(self, None, read_market)
 
-    def feed(self, content: tuple[OfferRow, ...], output: object, now: int) -> None:  # noqa: ARG002 - reads no output
+    def feed(self, content: MarketPage, output: object, now: int) -> None:  # noqa: ARG002 - reads no output
         """Show those that the filter lets through."""
-        self._offers = content
-        words = self.typed.casefold().split()
-        rows = [OfferLine(offer) for offer in content if all(word in _text(offer) for word in words)]
-        self.table.empty = ((), (("No offer matches the filter.", "muted"),)) if words else EMPTY
-        self.table.put(len(rows), 0, rows, now)
-        self._tell(now)
+        self._page = content
+        rows = self.sift(content.lines, now)
+        self.put(len(rows), 0, rows, now)
+        self._tell_why()
+        self._tell_answer(now)
+
+    def changed(self) -> None:
+        """Another filter or order: all rows are here."""
+        self.feed(self._page, None, self.gpuscale.now())
+
+    def value(self, row: OfferLine, name: str, now: int) -> object:  # noqa: ARG002 - no field is an age
+        """See `ListScreen.value`."""
+        return offer_value(row, name)
+
+    def title_line(self) -> tuple[Line, Line]:
+        """How many would be rented and the cheapest; how old the reading is."""
+        lines, read_at = self._page.lines, self._page.read_at
+        good = [line.offer for line in lines if not line.offer.verdict]
+        cheapest = f", cheapest {usd(min(offer.rate for offer in good))}/h" if good else ""
+        left: Line = [
+            ("market ", "title"),
+            (f"{len(good)} of {plural(len(lines), 'offer')} would be rented{cheapest}", "text"),
+            *([("  match ", "muted"), (clean(self.wanted.text.strip()), "accent")] if self.wanted else []),
+            *self.mark_words(),
+        ]
+        return left, [*self.order_words(), *_age(read_at, self.gpuscale.now(), self.gpuscale.look.glyphs.warn)]
 
     def ticked(self, now: int) -> None:
         """The reading grows older."""
         super().ticked(now)
-        self._tell(now)
+        self.tell_title()
 
-    def _tell(self, now: int) -> None:
-        content = self._offers
-        good = [offer for offer in content if not offer.verdict]
-        cheapest = f", cheapest {usd(min(offer.rate for offer in good))}/h" if good else ""
-        age = f"read {span(now - max(offer.read_at for offer in content))} ago" if content else "not read yet"
-        self.heading.tell(
-            [
-                ("market ", "title"),
-                (f"{len(good)} of {plural(len(content), 'offer')} would be rented{cheapest}", "text"),
-            ],
-            [(age, "muted")],
-        )
+    def on_row_pointed(self, event: RowPointed) -> None:
+        """Another offer, another reason."""
+        super().on_row_pointed(event)
+        self._tell_why()
 
-    async def do_list_filter(self) -> None:
-        """Type a filter."""
-        await self.open_line()
+    def _tell_why(self) -> None:
+        row = self.table.pointed
+        if row is None:
+            self.why.tell(("", "text"), "")
+            return
+        offer = row.offer
+        words = [offer.verdict or offer.reason or "would be rented", row.standing.words]
+        sentence = "; ".join(words)
+        self.why.tell((offer.server_id[:12], "title"), clean(sentence, ascii_only=self.gpuscale.look.glyphs.ascii))
 
-    def on_input_changed(self, _event: object) -> None:
-        """Each letter has its effect at once."""
-        self.table.restart()
-        self.feed(self._offers, None, self.gpuscale.now())
+    def _tell_answer(self, now: int) -> None:
+        """What came of a machine that was asked for by hand, said once."""
+        answer = self._page.answer
+        if answer is None or answer.done_at is None or answer.done_at == self._told or now - answer.done_at > STALE_MS:
+            return
+        self._told = answer.done_at
+        refused = answer.result != "done"
+        text = f"Not rented: {answer.result}" if refused else "It is on order: 2 shows the machines"
+        self.notify(clean(text), severity="warning" if refused else "information", timeout=8, markup=False)
 
-    def do_back(self) -> None:
-        """Leave the filter."""
-        self.close_line()
+    @property
+    def offer(self) -> OfferRow | None:
+        """The offer under the cursor."""
+        row = self.table.pointed
+        return None if row is None else row.offer
 
-    async def do_open(self) -> None:
-        """A job that wants this GPU: the form."""
+    @property
+    def wanting(self) -> tuple[Waiting, ...]:
+        """The jobs for which it would be rented."""
+        row = self.table.pointed
+        return () if row is None or row.wanted is None else (row.wanted,)
+
+    def do_open(self) -> None:
+        """The offer's page."""
         row = self.table.pointed
         if row is not None:
-            await self.gpuscale.new_job_on(row.offer)
+            self.gpuscale.show_offer(row.id)
 
     def subject(self) -> Subject:
         """The offer under the cursor."""
-        row = self.table.pointed
-        engine = self.gpuscale.snapshot.engine.kind
-        return Subject(engine=engine, offer=None if row is None else row.offer)
-
-    def do_host_ban(self) -> None:
-        """Rent from this host no more, or again, after asking."""
-        row = self.table.pointed
-        if row is not None and row.offer.verdict.startswith("banned"):
-            self._lift_ban(row.offer)
-        elif row is not None:
-            offer = row.offer
-            text = [
-                "Nothing is rented there any more until you lift the ban. A machine that is rented there now stays.",
-                "`gpuscale hosts ban` bans for a time, gives a reason, or bans all hosts of an owner.",
-            ]
-            self._ask_about(offer, f"Ban {_named(offer)}?", text, "yes, ban it", "no, leave it", banned=True)
-
-    def _lift_ban(self, offer: OfferRow) -> None:
-        text = ["It may be rented again as soon as the engine next looks at the market."]
-        self._ask_about(offer, f"Lift the ban of {_named(offer)}?", text, "yes, lift it", "no, keep it", banned=False)
-
-    def _ask_about(self, offer: OfferRow, title: str, text: list[str], yes: str, no: str, *, banned: bool) -> None:
-        from gpuscale_tui.tui.widgets.confirm import confirm
-
-        question = confirm(title, text, yes, no)
-        app = self.gpuscale
-        app.push_screen(question, lambda sure: app.spawn(self._set_ban(offer, banned)) if sure else None)
-
-    async def _set_ban(self, offer: OfferRow, banned: bool) -> None:
-        from gpuscale_tui.engine import commands
-
-        app = self.gpuscale
-        change = commands.ban if banned else commands.unban
-        if await app.command(change, "host", offer.server_id, provider=offer.provider, user=app.user, now=app.now()):
-            app.notify(f"{_named(offer)} {'is banned' if banned else 'may be rented again'}", timeout=3)
-
-    def do_copy(self) -> None:
-        """The server's id."""
-        row = self.table.pointed
-        if row is not None:
-            self.gpuscale.copy(row.offer.server_id)
+        return Subject(engine=self.gpuscale.snapshot.engine.kind, offer=self.offer)
 
 
-def _named(offer: OfferRow) -> str:
-    return clean(f"server {offer.server_id} of {offer.provider}")
-
-
-def _text(offer: OfferRow) -> str:
-    parts = (offer.gpu_type, offer.provider, offer.server_id, offer.country, offer.market, offer.verdict)
-    return " ".join(part for part in parts if part).casefold()
+def _age(read_at: int | None, now: int, sign: str) -> Line:
+    """How old the reading is, and that it is too old."""
+    if read_at is None:
+        return [("not read yet", "muted")]
+    age = now - read_at
+    if age > STALE_MS:
+        return [(f"  {sign} stale: read {span(age)} ago", "warn")]
+    return [(f"  read {span(age)} ago", "muted")]

@@ -250,14 +250,14 @@ def _term(word: Word, fields: Mapping[str, FieldKind]) -> Term:
     if sign == "!=":
         negated, sign = not negated, "="
     parts = [text[found.end() :]] if sign in {"<", ">", "<=", ">="} else _parts(text, quoted, found.end())
-    if not any(parts) and not any(quoted):
+    if not any(parts) and '"' not in word.raw:
         raise QueryError(word.raw, _missing(kind))
     operator, values = _read(kind, sign, parts, word)
     return Term(kind.of or name, operator, values, negated)
 
 
 def _text_term(word: Word, text: str, quoted: tuple[bool, ...], negated: bool, fields: Mapping[str, FieldKind]) -> Term:
-    if not text and not quoted:
+    if not text and '"' not in word.raw:
         raise QueryError(word.raw, "what should not be there? such as !failed or !name:lr")
     for name, kind in fields.items():
         if negated and kind.bare and not kind.of and text in kind.words and not any(quoted):

@@ -199,8 +199,8 @@ class ListScreen(BaseScreen[C], Generic[C, R]):
             return
         if line is not None:
             line.tell("")
-        if query != self.wanted:
-            self.wanted = query
+        before, self.wanted = self.wanted, query
+        if query != before:
             self.table.restart()
             self.changed()
         self.tell_title()

@@ -109,7 +109,7 @@ class FilterBar(Input):
         """Give a filter of the past: up and down, as long as nothing else was typed."""
         step = {"up": 1, "down": -1}.get(key, 0)
         mine = not self.value if self._at < 0 else self.value == self._past[self._at]
-        if not step or not self._past or not mine:
+        if not step or not self._past or not mine or (step < 0 and self._at < 0):
             return False
         self._at = max(-1, min(self._at + step, len(self._past) - 1))
         self.value = self._past[self._at] if self._at >= 0 else ""

@@ -6,6 +6,7 @@ import asyncio
 import getpass
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from datetime import tzinfo
@@ -30,6 +31,7 @@ from gpuscale_tui.tui import theme as themes
 from gpuscale_tui.tui.actions import READONLY, SCREENS, Action, by_id, why_not
 from gpuscale_tui.tui.app_handlers import AppHandlers
 from gpuscale_tui.tui.format import ASCII, UNICODE
+from gpuscale_tui.tui.frame_handlers import MOST_TOLD, FrameHandlers
 from gpuscale_tui.tui.host import EngineHost, Leaving
 from gpuscale_tui.tui.kept import Kept
 from gpuscale_tui.tui.keymap import checked_keymap, display_keys
@@ -40,11 +42,11 @@ from gpuscale_tui.tui.screens.base import BaseScreen
 from gpuscale_tui.tui.settings_handlers import SettingsHandlers
 from gpuscale_tui.tui.subjects import Subject
 from gpuscale_tui.tui.undo import UNDO_MS, Undo, UndoStack
+from gpuscale_tui.tui.widgets.header import Header
+from gpuscale_tui.tui.widgets.truth import STALE_AFTER_MS
 
 if TYPE_CHECKING:
     from gpuscale_tui.tui.form.keeping import Drafts
-from gpuscale_tui.tui.widgets.header import Header
-from gpuscale_tui.tui.widgets.truth import STALE_AFTER_MS
 
 READER = "reader"
 """Group of the worker that reads the store for as long as the screen is shown."""
@@ -57,10 +59,11 @@ def _clock() -> int:
     return time.time_ns() // 1_000_000
 
 
-class GpuscaleApp(AppHandlers, SettingsHandlers, App[Leaving]):
+class GpuscaleApp(AppHandlers, FrameHandlers, SettingsHandlers, App[Leaving]):
     """The full-screen application over one home.
 
     `interval` is the time in seconds between two looks at the store, None for only when asked: tests drive it by hand.
+    `fit` says which theme the terminal can show where the settings ask for one.
     """
 
     TITLE = "gpuscale"
@@ -71,8 +74,6 @@ class GpuscaleApp(AppHandlers, SettingsHandlers, App[Leaving]):
     MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
         name: partial(screens.make, name) for name in SCREENS
     }
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("ctrl+z", "nothing", show=False, priority=True)]
-
     def __init__(
         self,
         home: Home,
@@ -85,6 +86,7 @@ class GpuscaleApp(AppHandlers, SettingsHandlers, App[Leaving]):
         zone: tzinfo | None = None,
         utf8: bool = True,
         no_color: bool = False,
+        fit: Callable[[str], str] = str,
         readonly: bool = False,
         files: Files | None = None,
     ) -> None:
@@ -94,10 +96,12 @@ class GpuscaleApp(AppHandlers, SettingsHandlers, App[Leaving]):
         self.wants_demo = False
         self.readonly = readonly
         self.undos = UndoStack()
+        self.told = deque(maxlen=MOST_TOLD)
+        self.recent = []
         self.keymap = checked_keymap(settings.ui.keymap)
         self.theme_places = themes.directories(user_config)
-        name = themes.NO_COLOR_THEME if no_color else settings.ui.theme
-        self.theme_file = themes.load(name, self.theme_places)
+        self.fit_theme: Callable[[str], str] = (lambda _: themes.NO_COLOR_THEME) if no_color else fit
+        self.theme_file = themes.load(self.fit_theme(settings.ui.theme), self.theme_places)
         self._glyphs = UNICODE if utf8 else ASCII
         self._zone = zone
         self.look: Look = make(self.theme_file, self._glyphs, zone)
@@ -133,7 +137,10 @@ class GpuscaleApp(AppHandlers, SettingsHandlers, App[Leaving]):
         self.theme_stamp = themes.stamp_of(theme.path)
         self.look = make(theme, self._glyphs, self._zone)
         self.register_theme(themes.textual_theme(theme))
-        self.theme = theme.name
+        if self.theme == theme.name:  # its file has changed: the same name, other colours
+            self.mutate_reactive(GpuscaleApp.theme)
+        else:
+            self.theme = theme.name
 
     async def on_mount(self) -> None:
         """Read from now on; the first frame does not wait for it."""
@@ -191,6 +198,7 @@ class GpuscaleApp(AppHandlers, SettingsHandlers, App[Leaving]):
                 screen.took(snapshot)
         if first:
             self.call_after_refresh(self.host.begin)
+            self.spawn(self.tell_what_happened())
             self.call_after_refresh(self.maybe_guide)
 
     def ticked(self, now: int) -> None:
@@ -262,10 +270,6 @@ class GpuscaleApp(AppHandlers, SettingsHandlers, App[Leaving]):
             await self.do("quit")
         else:
             self.screen.dismiss(None)
-
-    def action_nothing(self) -> None:
-        """Ctrl+Z would stop the engine's thread too: it does nothing."""
-        self.notify("Ctrl+Z would stop the engine too. `q` leaves the screen and keeps it going.", timeout=4)
 
 
 def run_app(

@@ -54,7 +54,7 @@ class Look:
         """Where the cursor is a reversed row, colours would become patches of ground."""
         if self.styles["cursor"].reverse:
             return "text"
-        return "cursor-muted" if role == "muted" else role
+        return "cursor-muted" if self.style(role).color == self.styles["muted"].color else role
 
     def strip(self, line: Line, width: int, base: str = "ground") -> Strip:
         """A line in exactly `width` cells on the ground of a role: cut with an ellipsis, padded with blanks."""

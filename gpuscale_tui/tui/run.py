@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -21,6 +22,7 @@ from gpuscale_tui.store.home import Home, private_opener
 from gpuscale_tui.tui.app import GpuscaleApp
 from gpuscale_tui.tui.format import plural, rate
 from gpuscale_tui.tui.host import EngineHost, Leaving, RunningEngine, hand_over, starter
+from gpuscale_tui.tui.theme import directories, fitting
 
 EXIT_SEC = 3.0
 """A screen that a signal has ended and that still hangs (its terminal does not read) is left behind after this."""
@@ -41,8 +43,9 @@ def run(
     files = Files(config, environ)
     host = EngineHost(None if readonly else starter(home, environ, lambda: files.read().settings))
     app = GpuscaleApp(
-        home, settings, host=host, user_config=config_directory(config), utf8=is_utf8(environ),
+        home, settings, host=host, user_config=files.config.parent, utf8=is_utf8(environ),
         no_color=bool(environ.get("NO_COLOR")), readonly=readonly, files=files,
+        fit=partial(fitting, environ=environ, places=directories(files.config.parent)),
     )  # fmt: skip
     with _logging_to(home, settings), _signals(app, host, home, config) as heard:
         choice = app.run()
@@ -55,15 +58,6 @@ def run(
         return DEMO
     _leave(heard.choice or choice, host, home, config)
     return app.return_code or 0
-
-
-def config_directory(config: Path | None) -> Path | None:
-    """Where the user's own themes are: beside their settings."""
-    if config is not None:
-        return config.parent
-    from platformdirs import user_config_path
-
-    return user_config_path("gpuscale", appauthor=False)
 
 
 def is_utf8(environ: Mapping[str, str]) -> bool:

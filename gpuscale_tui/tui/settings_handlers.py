@@ -99,7 +99,7 @@ class SettingsHandlers(Base):
         ui = loaded.settings.ui
         try:
             if ui.theme != before.theme:
-                app.use_theme(themes.load(ui.theme, app.theme_places))
+                app.use_theme(themes.load(app.fit_theme(ui.theme), app.theme_places))
             if ui.keymap != before.keymap:
                 app.keymap = checked_keymap(ui.keymap)
                 app.set_keymap(app.keymap)

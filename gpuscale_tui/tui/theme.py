@@ -34,6 +34,7 @@ STATES: Mapping[str, str] = {
 """The colour that a state has unless `[states]` gives it another."""
 
 NO_COLOR_THEME = "ansi-16"
+LIGHT_ANSI_THEME = "ansi-light"
 MAX_BYTES = 64 * 1024
 
 _KEYS = ("description", "dark", "ansi", "colors", "states")
@@ -128,7 +129,7 @@ def described(places: Sequence[Path]) -> tuple[list[str], list[str]]:
     return names, lines
 
 
-def fitting(name: str, environ: Mapping[str, str]) -> str:
+def fitting(name: str, environ: Mapping[str, str], places: Sequence[Path]) -> str:
     """The theme for a terminal: without colours, or with sixteen, one that uses what the terminal has.
 
     A terminal has sixteen where nothing says that it has more, as `rich` reckons it: the Linux console does.
@@ -137,9 +138,13 @@ def fitting(name: str, environ: Mapping[str, str]) -> str:
         return NO_COLOR_THEME
     said = f"{environ.get('TERM', '')} {environ.get('COLORTERM', '')}".lower()
     more = ("256color", "truecolor", "24bit", "kitty", "direct")
-    if not environ.get("TERM") or any(word in said for word in more) or name.startswith("ansi"):
+    if not environ.get("TERM") or any(word in said for word in more):
         return name
-    return "ansi-light" if "light" in name else NO_COLOR_THEME
+    try:
+        found = load(name, places)
+    except ThemeError:
+        return name  # whoever loads it says what is wrong with it
+    return name if found.ansi else NO_COLOR_THEME if found.dark else LIGHT_ANSI_THEME
 
 
 def _check_keys(path: Path, where: str, table: Mapping[str, Any], allowed: Iterable[str]) -> None:

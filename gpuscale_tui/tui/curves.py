@@ -45,14 +45,15 @@ def metric_series(name: str, points: Sequence[Point]) -> tuple[Series, bool]:
 
 
 def use_series(usage: Sequence[Usage]) -> list[Series]:
-    """GPU use, GPU memory and CPU use in percent over time."""
+    """GPU use and GPU memory in percent over time; of a machine without a GPU the use of its CPU."""
     memory = [(used.at, _part(used.gpu_mem_mb, used.gpu_mem_total_mb)) for used in usage]
     found = [
         ("GPU %", [(used.at, _number(used.gpu_percent)) for used in usage]),
         ("GPU memory %", memory),
-        ("CPU %", [(used.at, _number(used.cpu_percent)) for used in usage]),
     ]
-    return [Series(name, _with_gaps(points)) for name, points in found if any(isfinite(y) for _, y in points)]
+    shown = [(name, points) for name, points in found if any(isfinite(y) for _, y in points)]
+    shown = shown or [("CPU %", [(used.at, _number(used.cpu_percent)) for used in usage])]
+    return [Series(name, _with_gaps(points)) for name, points in shown]
 
 
 def memory_series(usage: Sequence[Usage]) -> list[Series]:

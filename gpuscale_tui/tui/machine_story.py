@@ -51,7 +51,7 @@ def write_summary(story: WorkerStory, page: Page) -> list[Line]:
         lines += page.fact("liveness", _liveness(row, now), "warn")
     if story.machine is not None:
         lines += labelled("does", [[phase(story.machine, look, now)]], page)
-        lines += labelled("its job", progress_lines(story.machine.progress, look, now), page)
+        lines += labelled("its job", progress_lines(story.machine.progress, page), page)
         words = usage_words(story.machine.used, now) if row.ended_at is None else ""
         lines += labelled("uses", [[(words, "text")]] if words else [], page)
     held = (row.ended_at or now) - row.held_from if row.held_from is not None else 0

@@ -20,7 +20,8 @@ _PIECES = re.compile(r" *[^ ]+ *| +")
 
 QUIET_AFTER_MS = 120_000
 """A job that has said nothing for so long is told to be quiet."""
-BAR = 24
+BAR, SHORT_BAR, WIDE = 24, 12, 100
+"""Cells of the bar, on a wide page and on any other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +70,13 @@ def bar_of(part: float, cells: int, glyphs: Glyphs) -> list[Span]:
     return [(full, "state-running"), (empty, "line"), (f" {share(done, 1000)}", "strong")]
 
 
-def progress_lines(known: JobProgress | None, look: Look, now: int) -> list[Line]:
+def progress_lines(known: JobProgress | None, page: Page) -> list[Line]:
     """How far it is; nothing when its output does not say."""
     if known is None:
         return []
-    first: list[Span] = [] if known.fraction is None else [*bar_of(known.fraction, BAR, look.glyphs), ("  ", "text")]
+    look, now = page.look, page.now
+    cells = BAR if page.width >= WIDE else SHORT_BAR
+    first: list[Span] = [] if known.fraction is None else [*bar_of(known.fraction, cells, look.glyphs), ("  ", "text")]
     first.append((steps_of(known), "text"))
     if known.loss is not None:
         first.append((f"  loss {compact(known.loss)}" if isfinite(known.loss) else f"  loss {known.loss}", "accent"))
@@ -129,8 +132,9 @@ def unsaved_line(lost: Unsaved | None, look: Look, now: int) -> Line:
     return [(f"{span(lost.ms)} of work, {usd(lost.cost)}", "warn"), (f"; {saved}", "muted")]
 
 
-def usage_words(used: Usage | None, now: int) -> str:
-    """`GPU 87 %  71 C  18.2 of 24.0 GB  CPU 34 %  memory 12.1 of 64.4 GB`, as far as the machine says."""
+def usage_words(used: Usage | None, now: int, room: int = 1000) -> str:
+    """`GPU 87 %  71 C  18.2 of 24.0 GB  CPU 34 %  memory 12.1 of 64.4 GB`, as far as the machine says, and
+    as much of it as there is room for."""
     if used is None:
         return ""
     words: list[str] = []
@@ -144,8 +148,11 @@ def usage_words(used: Usage | None, now: int) -> str:
     words += _memory("memory ", used.mem_mb, used.mem_total_mb)
     if used.disk_free_mb is not None:
         words.append(f"{used.disk_free_mb / 1000:.0f} GB free")
-    old = f"  {span(now - used.at)} ago" if now - used.at > QUIET_AFTER_MS else ""
-    return "  ".join(words) + old
+    if now - used.at > QUIET_AFTER_MS:
+        words.insert(0, f"{span(now - used.at)} ago:")
+    while words and len("  ".join(words)) > room:
+        words.pop()
+    return "  ".join(words)
 
 
 def _memory(name: str, used: int | None, total: int | None) -> list[str]:

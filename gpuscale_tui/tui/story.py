@@ -51,13 +51,18 @@ class JobStory:
         return self.attempts[0] if self.attempts else None
 
 
-def write_summary(story: JobStory, page: Page, per_job: int | None) -> list[Line]:
-    """What matters most of a job, in a few lines; `per_job` is the budget of a job (micro-dollars), if there is one."""
+def write_summary(story: JobStory, page: Page, per_job: int | None, *, brief: bool = False) -> list[Line]:
+    """What matters most of a job, in a few lines, or in fewer where there is no room for more.
+
+    `per_job` is the budget of a job (micro-dollars), if there is one.
+    """
     row, look, now = story.row, page.look, page.now
-    lines = page.fact("command", story.job.spec.command_line, "strong")[:MOST_COMMAND]
-    lines += page.fact("why", row.why, f"state-{row.state}")[:MOST_WHY]
+    lines: list[Line] = []
+    if not brief:
+        lines += page.fact("command", story.job.spec.command_line, "strong")[:MOST_COMMAND]
+        lines += page.fact("why", row.why, f"state-{row.state}")[:MOST_WHY]
     if row.state == "running":
-        lines += labelled("progress", progress_lines(story.progress, look, now), page)
+        lines += labelled("progress", progress_lines(story.progress, page), page)
     lines += labelled("cost", [cost_line(_bill(story, now, per_job))], page)
     if row.state == "running":
         lines += labelled("unsaved", [unsaved_line(story.unsaved, look, now)], page)

@@ -171,6 +171,7 @@ class JobScreen(BaseScreen[JobStory | None], JobHandlers):
         self.bottom.display = part == "all"
         self.output.display = part in {"all", "output"}
         self.set_focus(self.output if part == "output" else self.page if self.page.display else None)
+        self.summary.rewrite()
         self._tell()
 
     def wish(self) -> Wish:
@@ -219,7 +220,8 @@ class JobScreen(BaseScreen[JobStory | None], JobHandlers):
     def _summary(self, story: JobStory, width: int) -> list[Line]:
         limit = self.gpuscale.settings.budget.per_job
         page = Page(self.gpuscale.look, self.gpuscale.now(), width)
-        return write_summary(story, page, None if limit is None else parse_usd(limit))
+        brief = self.part in {"curves", "output"} and not self.has_room
+        return write_summary(story, page, None if limit is None else parse_usd(limit), brief=brief)
 
     def _curves(self, width: int, height: int) -> list[Line]:
         """The metric above, the machine below; only the metric where there is no room for both."""
@@ -233,8 +235,9 @@ class JobScreen(BaseScreen[JobStory | None], JobHandlers):
         if stay is None:
             return [*lines, *use_plot(Course(), "machine", width, lower, look, since=0, until=0,
                                       empty="it has had no machine yet")]  # fmt: skip
-        used = usage_words(story.used if story is not None else None, self.gpuscale.now())
-        title = f"{worker_label(stay.worker_id)} {used}".rstrip()
+        label = worker_label(stay.worker_id)
+        used = usage_words(story.used if story is not None else None, self.gpuscale.now(), width - len(label) - 7)
+        title = f"{label} {used}".rstrip()
         return [
             *lines,
             *use_plot(self._course, title, width, lower, look, since=stay.since, until=stay.until,

@@ -59,10 +59,14 @@ def nice_step(length: float, most: int) -> float:
 
 
 def ticks(least: float, most: float, rows: int) -> list[float]:
-    """Round values that enclose a range, at most one for every two rows."""
-    step = nice_step(most - least, max(1, min(6, (rows - 1) // 2)))
-    first, last = floor(least / step + 1e-9), ceil(most / step - 1e-9)
-    return [round(number * step, 12) if step > 1e-9 else number * step for number in range(first, last + 1)]
+    """Round values within a range, at most one for every two rows; its ends where nothing round lies within."""
+    for parts in (max(1, min(6, (rows - 1) // 2)), 2, 4):
+        step = nice_step(most - least, parts)
+        first, last = ceil(least / step - 1e-9), floor(most / step + 1e-9)
+        marks = [round(number * step, 12) if step > 1e-9 else number * step for number in range(first, last + 1)]
+        if len(marks) > 1:
+            return marks
+    return [least, most]
 
 
 def time_ticks(start: float, end: float, most: int, zone: tzinfo | None) -> list[tuple[float, str]]:

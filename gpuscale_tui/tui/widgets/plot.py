@@ -178,11 +178,12 @@ def _plot(drawing: _Drawing) -> list[Line]:
     points = [point for one in drawing.series for point in one.points if isfinite(point[0]) and isfinite(point[1])]
     rows = drawing.height - 3
     high = drawing.ceiling if drawing.cap is None else max(drawing.cap, drawing.ceiling or drawing.cap)
-    marks = ticks(*bounds([y for _, y in points], drawing.floor, high), rows)
+    low, high = bounds([y for _, y in points], drawing.floor, high)
+    marks = ticks(low, high, rows)
     labels = alike(marks) if drawing.words is compact else [drawing.words(mark) for mark in marks]
     gutter = max(cell_len(label) for label in labels) + 1
     start, end = bounds([x for x, _ in points], drawing.start, drawing.end)
-    frame = _Frame(marks[0], marks[-1], start, end, max(4, drawing.width - gutter - 2), rows)
+    frame = _Frame(low, high, start, end, max(4, drawing.width - gutter - 2), rows)
     at_row = {frame.row(mark): label for mark, label in zip(marks, labels, strict=True)}
     canvas = _with_cap(_canvas(drawing, frame), drawing, frame)
     lines: list[Line] = [_legend(drawing)]

@@ -17,7 +17,6 @@ from gpuscale_tui.tui.screens.offer import OfferScreen
 from tests.tui.conftest import MakeApp, press, settle, shown, write
 
 
-
 def _market(app: GpuscaleApp) -> MarketScreen:
     screen = app.screen
     assert isinstance(screen, MarketScreen)

@@ -52,9 +52,9 @@ class OutputReader:
         self._parser = OutputParser()
         self._heard_at = since
 
-    def warm_up(self, before: bytes) -> None:
+    def warm_up(self, before: bytes, *, whole: bool) -> None:
         """Read what stands before the position, for what has to be remembered of it."""
-        for _, line in _lines(Piece(0, before, whole=False), final=False):
+        for _, line in _lines(Piece(0, before, whole), final=False):
             reading = self._parser.feed(line)
             if reading is not None:
                 self.tracker.take(reading, self._heard_at)

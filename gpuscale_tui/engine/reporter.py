@@ -103,7 +103,7 @@ class Reporter:
             if each.start:
                 want = (each.job_id, each.attempt, max(0, each.start - WARM_BYTES), each.start)
                 [data] = await self._context.logs.query(series.fetch, [want])
-                reader.warm_up(data)
+                reader.warm_up(data, whole=each.start <= WARM_BYTES)
         return reader
 
     def _parse(self, some: Sequence[Unread], pieces: dict[Key, list[Piece]], now: int) -> list[Parsed]:

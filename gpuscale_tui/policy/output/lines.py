@@ -26,7 +26,7 @@ _PREFIX = re.compile(
 )
 """What logging puts before a line, piece by piece: times, levels, names of modules, ranks."""
 _EPOCH = re.compile(
-    r"(?<![A-Za-z_/])epochs?(?:\((?P<phase>train|val|test)\))?[ \t]*[:=#\[( ]{0,4}[ \t]*(?P<epoch>\d+(?:\.\d+)?)"
+    r"(?<![A-Za-z_/])epoch(?:\((?P<phase>train|val|test)\))?[ \t]*[:=#\[( ]{0,4}[ \t]*(?P<epoch>\d+(?:\.\d+)?)"
     r"(?![\d:.-]*[A-Za-z])(?:\s*(?:/|of)\s*(?P<epochs>\d+))?[\])]?",
     re.IGNORECASE,
 )

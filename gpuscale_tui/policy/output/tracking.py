@@ -15,7 +15,9 @@ from statistics import median
 from gpuscale_tui.policy.output.reading import Reading
 
 SAMPLES = 24
-"""The speed is the median over all pairs of so many samples: a pause for a checkpoint or a burst does not sway it."""
+"""The speed is the median over so many samples: a pause for a checkpoint or a burst does not sway it."""
+SPREAD = 5
+"""Slopes are taken over a fifth of them: long enough to be exact, short enough that a pause spoils only a few."""
 SAMPLES_APART_MS = 1_000
 LEAST_SPAN_MS = 3_000
 SIDE_BAR_MS = 600_000
@@ -174,11 +176,11 @@ class Tracker:
 
 
 def _slope(samples: Sequence[tuple[int, float]]) -> float | None:
-    """The median of the slopes between all pairs, per second (Theil and Sen)."""
+    """The median of slopes between samples, per second."""
+    stride = max(1, len(samples) // SPREAD)
     slopes = [
         (later - earlier) / (until - since) * 1000
-        for number, (since, earlier) in enumerate(samples)
-        for until, later in samples[number + 1 :]
+        for (since, earlier), (until, later) in zip(samples, samples[stride:], strict=False)
         if until > since
     ]
     return median(slopes) if slopes else None

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, TypeVar
 
 from textual.app import App
-from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
 from gpuscale_tui.config import Loaded
@@ -74,6 +73,7 @@ class GpuscaleApp(AppHandlers, FrameHandlers, SettingsHandlers, App[Leaving]):
     MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
         name: partial(screens.make, name) for name in SCREENS
     }
+
     def __init__(
         self,
         home: Home,

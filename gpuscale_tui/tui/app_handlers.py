@@ -114,33 +114,6 @@ class AppHandlers(Base):
         me.copy_to_clipboard(text)
         me.notify(f"Copied {text}", timeout=2, markup=False)
 
-    def do_help(self) -> None:
-        """All keys."""
-        from gpuscale_tui.tui.screens.help import Help
-
-        me = self._me
-        if me.base_screen is not None:
-            me.push_screen(Help(me.base_screen.NAME))
-
-    async def do_palette(self) -> None:
-        """Everything by name."""
-        from gpuscale_tui.tui.palette import Palette
-
-        me = self._me
-        if me.base_screen is not None:
-            await me.push_screen(Palette(me.base_screen.NAME), self._chosen)
-
-    def _chosen(self, choice: str | None) -> None:
-        kind, _, name = (choice or "").partition(":")
-        if kind == "action":
-            self._me.spawn(self._me.do(name))
-        elif kind == "theme":
-            self.choose_theme(name)
-        elif kind == "job":
-            self.show_job(int(name))
-        elif kind == "worker":
-            self.show_worker(int(name))
-
     async def do_scale(self) -> None:
         """More machines, or fewer."""
         from gpuscale_tui.engine import commands

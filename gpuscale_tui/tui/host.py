@@ -58,10 +58,14 @@ class Leaving(StrEnum):
 
 
 class EngineHost:
-    """Owns the engine while the screen is shown. Nothing in here waits for the engine on the event loop."""
+    """Owns the engine while the screen is shown. Nothing in here waits for the engine on the event loop.
 
-    def __init__(self, start: Start | None) -> None:
+    `hand_over` leaves the machines to an engine in the background; it takes a while, and gives that one's pid.
+    """
+
+    def __init__(self, start: Start | None, hand_over: Callable[[RunningEngine], int] | None = None) -> None:
         self._start = start
+        self.hand_over = hand_over
         self._lock = threading.Lock()
         self._engine: RunningEngine | None = None
         self._starting = False

@@ -38,6 +38,15 @@ class Snapshot:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A message that was shown for a while. `at` is UTC ms."""
+
+    at: int
+    severity: str
+    text: str
+
+
 class RowPointed(Message):
     """The cursor of a table came to another row, or its row changed."""
 

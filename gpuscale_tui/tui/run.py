@@ -7,8 +7,10 @@ import locale
 import logging
 import os
 import signal
+import sqlite3
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -23,6 +25,8 @@ from gpuscale_tui.tui.app import GpuscaleApp
 from gpuscale_tui.tui.format import plural, rate
 from gpuscale_tui.tui.host import EngineHost, Leaving, RunningEngine, hand_over, starter
 from gpuscale_tui.tui.theme import directories, fitting
+
+LOGGER = logging.getLogger("gpuscale.screen")
 
 EXIT_SEC = 3.0
 """A screen that a signal has ended and that still hangs (its terminal does not read) is left behind after this."""
@@ -41,7 +45,8 @@ def run(
     Raises ThemeError or KeymapError before anything is shown.
     """
     files = Files(config, environ)
-    host = EngineHost(None if readonly else starter(home, environ, lambda: files.read().settings))
+    start = None if readonly else starter(home, environ, lambda: files.read().settings)
+    host = EngineHost(start, lambda engine: hand_over(engine, home, config))
     app = GpuscaleApp(
         home, settings, host=host, user_config=files.config.parent, utf8=is_utf8(environ),
         no_color=bool(environ.get("NO_COLOR")), readonly=readonly, files=files,
@@ -56,6 +61,8 @@ def run(
         if host.engine is not None:
             host.engine.detach()
         return DEMO
+    if heard.choice is Leaving.BACKGROUND and host.engine is not None:
+        _note_lost(home)
     _leave(heard.choice or choice, host, home, config)
     return app.return_code or 0
 
@@ -125,10 +132,21 @@ def _left_behind(choice: Leaving, host: EngineHost, home: Home, config: Path | N
     """The screen did not end in time: do what was asked without it."""
     engine = host.engine
     if engine is not None and choice is Leaving.BACKGROUND:
+        _note_lost(home)
         hand_over(engine, home, config)
     elif engine is not None:
         engine.wait(None)
     os._exit(0)
+
+
+def _note_lost(home: Home) -> None:
+    """The next start tells that the terminal was lost, and what went on since."""
+    from gpuscale_tui.store import handover
+
+    try:
+        handover.note_lost(home, time.time_ns() // 1_000_000)
+    except (GpuscaleError, sqlite3.Error, OSError):
+        LOGGER.exception("that the terminal was lost could not be noted")
 
 
 def _leave(choice: Leaving | None, host: EngineHost, home: Home, config: Path | None) -> None:

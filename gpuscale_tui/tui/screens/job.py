@@ -103,9 +103,9 @@ class JobScreen(BaseScreen[JobStory | None], JobHandlers):
     JobScreen #upper { height: 3fr; }
     JobScreen #upper PageView { width: 3fr; height: 1fr; }
     JobScreen #curves { width: 2fr; }
-    JobScreen #tail { height: 2fr; }
+    JobScreen #end { height: 2fr; }
     JobScreen.-one #upper { height: 1fr; }
-    JobScreen.-one #tail { height: 1fr; }
+    JobScreen.-one #end { height: 1fr; }
     """
 
     def __init__(self, job_id: int) -> None:
@@ -118,10 +118,10 @@ class JobScreen(BaseScreen[JobStory | None], JobHandlers):
         self.heading = Title()
         self.summary = Panel(id="summary")
         self.parts = Parts(self.show_part)
-        self.page = PageView(id="story")
+        self.page = PageView(id="page")
         self.curves = Panel(id="curves")
         self.bottom = Title(id="output-title")
-        self.output = LogView(id="tail")
+        self.output = LogView(id="end")
 
     def body(self) -> Iterable[Widget]:
         """Title, summary, story and curves, output."""

@@ -84,7 +84,7 @@ class WorkerScreen(BaseScreen[WorkerStory | None], WorkerHandlers):
         self.heading = Title()
         self.summary = Panel(id="summary")
         self.parts = Parts(self.show_part)
-        self.page = PageView(id="story")
+        self.page = PageView(id="page")
         self.curves = Panel(id="curves")
 
     def body(self) -> Iterable[Widget]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 from gpuscale_tui.tui.look import Line, Look, Span
 from gpuscale_tui.tui.widgets.axes import time_ticks
@@ -80,7 +81,8 @@ def _owners(stretches: Sequence[Stretch], scale: Scale) -> list[int]:
         if scale.cell(stretch.end) < 0 or begin > scale.width:
             continue
         weight = _SCARCE.get(stretch.kind, 1.0)
-        for cell in range(min(int(begin), scale.width - 1), min(int(end), scale.width - 1) + 1):
+        first = min(int(begin), scale.width - 1)
+        for cell in range(first, max(first + 1, min(ceil(end), scale.width))):
             share = max(min(end, cell + 1) - max(begin, cell), 0.01) * weight
             if share > weights[cell] and (owners[cell] < 0 or share >= weights[cell]):
                 weights[cell], owners[cell] = share, number

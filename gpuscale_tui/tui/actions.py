@@ -137,7 +137,7 @@ ACTIONS: tuple[Action, ...] = (
            footer=3, when=can_rent, changes=True),
     Action("list.filter", "slash", "filter",
            "Only rows with a text, a state, or a value: failed, name:lr, cost>1, !done; several at once.",
-           ("queue", "workers", "market", "events", "settings"), "Lists", footer=7),
+           (*LISTINGS, "events", "settings"), "Lists", footer=7),
     Action("list.sort", "o", "sort", "Sort by the next column; a click on a title sorts by that one.",
            (*LISTINGS, "settings"), "Lists", footer=8),
     Action("list.turn", "O", "reverse", "Turn the order round.", (*LISTINGS, "settings"), "Lists"),

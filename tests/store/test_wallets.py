@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from gpuscale_tui.model.states import WorkerState
 from gpuscale_tui.store import wallets
 from gpuscale_tui.store.wallets import Wallet
+from gpuscale_tui.tui.cost_lines import wallet_lines
 from gpuscale_tui.tui.format import UNICODE
 from gpuscale_tui.tui.look import Look
-from gpuscale_tui.tui.screens.costs import wallet_lines
 from tests.store.support import DOLLAR, HOUR, T0, Bench, offer
 
 

@@ -12,10 +12,10 @@ from gpuscale_tui.policy.output.tracking import Tracker
 from gpuscale_tui.store.progress import JobProgress
 from gpuscale_tui.store.series import KEPT_OF_GROUP, Parsed, Point, thinned
 
-WHOLE_BYTES = 256 * 1024
+WHOLE_BYTES = 128 * 1024
 """So much output of one attempt is read whole at a look; of more, windows spread over it are read."""
-WINDOW_BYTES = 16 * 1024
-WINDOWS = 16
+WINDOW_BYTES = 4 * 1024
+WINDOWS = 32
 WARM_BYTES = 16 * 1024
 """Before going on where an engine left, so much is read again for the header of a table or the epoch that has begun."""
 MOST_POINTS = 256

@@ -1,7 +1,7 @@
 """Reporting: jobs' stored output is read for metrics and progress, beside the way of the output and never in it.
 
 It is read from the log file by offset, so that an engine that is killed leaves no gap and says nothing twice. Floods
-are sampled, and all of it together takes a fifth of a core at most.
+are sampled, and all of it together takes a tenth of a core at most.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gpuscale_tui.engine.outputs import WARM_BYTES, OutputReader, Piece, windows
 from gpuscale_tui.store import progress, series
 from gpuscale_tui.store.series import Parsed, Unread
 
-BUSY_SEC = 0.5
+BUSY_SEC = 0.25
 """A look goes no longer on with further attempts; the next one begins with them."""
 LOOK_SEC = 30.0
 REST_SEC = 10.0

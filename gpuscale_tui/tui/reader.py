@@ -97,6 +97,7 @@ class Reader:
         self._status: Status | None = None
         self._logs_due = 0.0
         self._one = asyncio.Lock()
+        self._closed = False
         self._looked_at: int | None = None
 
     @property
@@ -112,11 +113,13 @@ class Reader:
         self._opened.set()
 
     async def close(self) -> None:
-        """Close what is open."""
-        if self._logs is not None:
-            await self._logs.close()
-        if self._database is not None:
-            await self._database.aclose()
+        """Close what is open, once what is being read is here; nothing is read after that."""
+        async with self._one:
+            self._closed = True
+            if self._logs is not None:
+                await self._logs.close()
+            if self._database is not None:
+                await self._database.aclose()
 
     @property
     def by_itself(self) -> bool:
@@ -157,7 +160,7 @@ class Reader:
         """
         await self._opened.wait()
         async with self._one:
-            return await self._read()
+            return not self._closed and await self._read()
 
     async def _read(self) -> bool:
         try:

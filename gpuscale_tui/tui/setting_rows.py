@@ -105,7 +105,15 @@ def _source(told: str) -> tuple[str, str, str]:
         return DEFAULT, "", ""
     if told.startswith("environment ("):
         return "environment", told, told.removeprefix("environment (").removesuffix(")")
-    return clean(Path(told).name), clean(told), ""
+    return clean(Path(told).name), clean(short(Path(told))), ""
+
+
+def short(path: Path) -> str:
+    """A path as its user writes it: from `~` on where it lies in their home directory."""
+    try:
+        return f"~/{path.relative_to(Path.home())}"
+    except (ValueError, RuntimeError):
+        return str(path)
 
 
 def _said(key: Key, value: object) -> str:

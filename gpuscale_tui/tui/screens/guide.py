@@ -19,7 +19,7 @@ from gpuscale_tui.model.settings import Settings, SshHost
 from gpuscale_tui.rights import private_opener
 from gpuscale_tui.tui.format import clean
 from gpuscale_tui.tui.look import Line
-from gpuscale_tui.tui.setting_rows import ValueWrong, as_typed, typed
+from gpuscale_tui.tui.setting_rows import ValueWrong, as_typed, short, typed
 from gpuscale_tui.tui.widgets.change import ChangeValue
 from gpuscale_tui.tui.widgets.confirm import Question
 
@@ -151,7 +151,7 @@ class Guide:
         }  # fmt: skip
         lines = [f"Rent on Clore.ai: {gpu}, at most ${float(cap):.2f} per hour over all machines."]
         if key:
-            lines.append(f"The API key goes to {self._key_file}, which only you can read.")
+            lines.append(f"The API key goes to {short(self._key_file)}, which only you can read.")
         await self._keep(changes, lines, key)
 
     @property
@@ -275,7 +275,7 @@ class Guide:
         """Ask once more, then write everything."""
         app = self._app
         assert app.files is not None
-        text = [*lines, f"This is written to {app.files.settings}; the settings screen (8) changes it."]
+        text = [*lines, f"This is written to {short(app.files.settings)}; the settings screen (8) changes it."]
         sure = await self._ask(Question("Is that right?", _spaced(text), [("y", "yes, write it", True),
                                         ("n", "no, leave everything as it is", False)], otherwise=False))  # fmt: skip
         if not sure:

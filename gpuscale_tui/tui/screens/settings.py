@@ -31,6 +31,7 @@ from gpuscale_tui.tui.setting_rows import (
     is_secret,
     kind_of,
     setting_rows,
+    short,
     typed,
     with_leads,
 )
@@ -155,7 +156,7 @@ class SettingsScreen(ListScreen[Sight, SettingRow]):
             return [(f"{glyphs.warn} the files say something else than what is in force: ", "warn"), ("R", "key"),
                     (" takes it over", "text")], right  # fmt: skip
         if app.files is not None and not right:
-            right = [(clean(str(app.files.settings), ascii_only=glyphs.ascii), "muted")]
+            right = [(clean(short(app.files.settings), ascii_only=glyphs.ascii), "muted")]
         return left, right
 
     def on_row_pointed(self, event: RowPointed) -> None:

@@ -154,6 +154,23 @@ def test_steps_of_the_whole_run() -> None:
     assert known.eta_ms == pytest.approx(10_000, rel=0.01)
 
 
+def test_the_last_epoch_may_be_short() -> None:
+    """Steps of the whole run stay that when they fill the last epoch only half."""
+    tracker = track([f"epoch {1 + step // 500}/6 step {step}/2800 loss 1.5" for step in range(25, 2801, 25)])
+    assert tracker.run_step == 2800
+    known = tracker.known()
+    assert known is not None
+    assert known.fraction == 1.0
+
+
+def test_steps_of_an_epoch_that_are_named_steps() -> None:
+    """`Epoch [1/5], Step [600/600]` cannot count the whole run, nor can steps that begin anew."""
+    lines = [f"Epoch [{epoch}/5], Step [{step}/600], Loss: 0.5" for epoch in (1, 2) for step in (100, 300, 600)]
+    known = track(lines).known()
+    assert known is not None
+    assert known.fraction == 0.4
+
+
 def test_steps_of_each_epoch() -> None:
     """Keras and Lightning count anew in every epoch."""
     lines = [

@@ -116,11 +116,12 @@ class Tracker:
         self.run_step = self._over_run(step)
 
     def _is_beyond_epoch(self, step: int) -> bool:
-        """Whether the step cannot be one of the whole run, given which epoch of how many it is."""
+        """Whether the step cannot be one of the whole run, given which epoch of how many it is. The last epoch may be
+        a short one."""
         if not self._epochs or not self._steps or self._epoch is None or self._epoch != int(self._epoch):
             return False
         done, index, slack = step / self._steps, self._index(), SLACK + 1 / self._steps
-        return not (index / self._epochs - slack <= done <= (index + 1) / self._epochs + slack)
+        return not (index / self._epochs - slack <= done <= (index + 1) / max(1, self._epochs - 1) + slack)
 
     def _index(self) -> float:
         """How many epochs are over."""

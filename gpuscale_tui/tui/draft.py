@@ -157,12 +157,19 @@ def joined(pairs: Iterable[tuple[str, str]]) -> str:
     return " ".join(f"{name}={shlex.quote(value) if value else ''}" for name, value in pairs)
 
 
-def split_words(line: str) -> list[str]:
-    """The words of a line, each quoted as it has to be; none while a quote is open: what is in it cannot be told."""
+def is_readable(line: str) -> bool:
+    """Whether a line of names and values is as the form reads it: quotes closed, each word with its `=`."""
     try:
-        return [_quoted(word) for word in shlex.split(line)]
+        return all("=" in word for word in shlex.split(line))
     except ValueError:
-        return []
+        return False
+
+
+def without_secrets(line: str) -> str:
+    """A line of variables without those whose names say that they are secret; nothing of one that cannot be told."""
+    if not is_readable(line):
+        return "" if is_secret_name(line) else line
+    return joined((name, value) for name, value in variables(line) if not is_secret_name(name))
 
 
 def variables(line: str) -> list[tuple[str, str]]:

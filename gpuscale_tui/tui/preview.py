@@ -21,7 +21,7 @@ from gpuscale_tui.store import outlook as store_outlook
 from gpuscale_tui.store.market import OfferRow
 from gpuscale_tui.store.views import Spend, WorkerRow
 from gpuscale_tui.tui.draft import Checked
-from gpuscale_tui.tui.format import gpus, plural, rate, span, usd
+from gpuscale_tui.tui.format import clean, gpus, plural, rate, span, usd
 from gpuscale_tui.tui.look import Line
 
 UP = frozenset({"ordering", "booting", "idle", "busy", "releasing"})
@@ -167,7 +167,7 @@ def _cost(checked: Checked, need: Need, around: Surroundings, settings: Settings
     total = each.times(checked.jobs)
     of_all = f", {usd(total.likely)} ({usd(total.low)} to {usd(total.high)}) in all" if checked.jobs > 1 else ""
     return [(f"about {usd(each.likely)} each ({usd(each.low)} to {usd(each.high)}){of_all}", "strong"),
-            (f", {span(took.likely)} by {around.duration.basis}", "muted")]  # fmt: skip
+            (f", {span(took.likely)} by {clean(around.duration.basis)}", "muted")]  # fmt: skip
 
 
 def _allowed(checked: Checked, need: Need, around: Surroundings, spend: Spend, settings: Settings) -> Line:

@@ -1,4 +1,4 @@
-"""The columns of events and snapshots, as `cells` has those of jobs and machines."""
+"""The columns of events, as `cells` has those of jobs and machines."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ EVENT_COLUMNS: tuple[Column[Event], ...] = (
     Column("", "WHEN", 11, lambda row, look, now: (look.when(row.at, now), "muted")),
     Column("", "ON", 11, _event_on),
     Column("", "KIND", 8, lambda row, look, _now: text(row.kind, look, "muted"), drop=2),
-    Column("", "WHAT", 30, _event_what, grow=1),
+    Column("", "WHAT", 38, _event_what, grow=1),
     Column("", "BY", 8, lambda row, _look, _now: ("user" if row.epoch is None else "engine", "muted"), drop=3),
 )
 

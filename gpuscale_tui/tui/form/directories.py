@@ -94,7 +94,7 @@ class DirectoryPicker(ModalScreen[str | None]):
     def __init__(self, title: str, start: str, *, upload: bool) -> None:
         super().__init__()
         self._title, self._upload = title, upload
-        self.line = Input(start, compact=True, select_on_focus=False, id="picker-line")
+        self.line = Input(clean(start), compact=True, select_on_focus=False, id="picker-line")
         self.line.cursor_blink = False
         empty = ((("  No directory in here.", "muted"),),)
         self.table: RowsTable[Entry] = RowsTable(COLUMNS, id="picker-table", empty=empty)

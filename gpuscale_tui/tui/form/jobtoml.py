@@ -9,7 +9,7 @@ from typing import Any
 
 from gpuscale_tui.model.errors import nearest
 from gpuscale_tui.model.jobs import is_secret_name
-from gpuscale_tui.tui.draft import FIELDS, NAMES, Texts, joined, variables
+from gpuscale_tui.tui.draft import FIELDS, NAMES, Texts, is_readable, joined, variables, without_secrets
 
 WHOLE = frozenset({"gpus", "priority", "retries"})
 SHOWN = tuple(each for each in FIELDS if each.name != "secret")
@@ -28,13 +28,13 @@ def written(texts: Texts) -> str:
     lines = ["# Save and leave the editor to go on with this in the form; nothing is submitted by that.",
              "# Secrets are not in here: they stay in the form.", "", "[[jobs]]"]  # fmt: skip
     for each in SHOWN:
-        value = texts[each.name].strip()
+        value = texts[each.name].strip() if each.name != "env" else without_secrets(texts["env"].strip())
         lines += [f"# {each.hint}", _line(each.name, value)]
     return "\n".join(lines) + "\n"
 
 
 def _line(name: str, value: str) -> str:
-    if name == "env":
+    if name == "env" and is_readable(value):
         pairs = [f"{_quoted(key)} = {_quoted(part)}" for key, part in variables(value)]
         return f"env = {{ {', '.join(pairs)} }}" if pairs else "# env = {}"
     if name == "sweep":
@@ -73,6 +73,8 @@ def read(document: str, before: Texts) -> Read:
 
 def _texts(entry: Mapping[str, Any], before: Texts) -> Read:
     texts = {**dict.fromkeys(NAMES, ""), "secret": before["secret"]}
+    if without_secrets(before["env"].strip()) == "":  # what could not be told stayed in the form
+        texts["env"] = before["env"]
     errors: dict[str, str] = {}
     for key, value in entry.items():
         if key == "secret" or key not in NAMES:
@@ -94,6 +96,8 @@ def _plain(value: Any) -> str:
 
 
 def _env(value: Any) -> str:
+    if isinstance(value, str) and not is_secret_name(value):
+        return value
     if not isinstance(value, dict):
         raise ValueError('a table such as { A = "1" }')  # noqa: TRY004 - what a file has is a value, not a type
     pairs = [(str(name), _plain(part)) for name, part in value.items()]

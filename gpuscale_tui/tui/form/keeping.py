@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpuscale_tui.model.jobs import is_secret_name
 from gpuscale_tui.rights import private_opener
-from gpuscale_tui.tui.draft import NAMES, secret_names, split_words
+from gpuscale_tui.tui.draft import NAMES, secret_names, without_secrets
 
 VERSION = 1
 MOST = 20
@@ -95,9 +94,8 @@ class Drafts:
 def _stored(each: KeptDraft) -> dict[str, object]:
     """A draft without secrets: also those that were just typed among the variables that are shown."""
     shown = {name: value for name, value in each.texts.items() if name not in {"secret", "env"}}
-    plain = [word for word in split_words(each.texts["env"]) if not is_secret_name(word.partition("=")[0])]
     names = dict.fromkeys([*each.lost, *secret_names(each.texts)])
-    return {"at": each.at, "texts": {**shown, "env": " ".join(plain)}, "secrets": list(names)}
+    return {"at": each.at, "texts": {**shown, "env": without_secrets(each.texts["env"])}, "secrets": list(names)}
 
 
 def _kept(each: Mapping[str, object]) -> KeptDraft:

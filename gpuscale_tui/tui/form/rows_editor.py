@@ -13,6 +13,7 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Input
 
+from gpuscale_tui.tui.form.safe_input import SafeInput
 from gpuscale_tui.tui.look import Line
 from gpuscale_tui.tui.widgets.confirm import Lines
 from gpuscale_tui.tui.widgets.title import Title
@@ -38,7 +39,7 @@ Judge = Callable[[Sequence[Row]], tuple[Sequence[Line], str]]
 """Says what the rows mean, in a few lines, and what is wrong with them, empty when they may be kept."""
 
 
-class Part(Input):
+class Part(SafeInput):
     """A name or a value."""
 
     DEFAULT_CSS = """
@@ -49,8 +50,7 @@ class Part(Input):
     """
 
     def __init__(self, value: str, kind: str, placeholder: str) -> None:
-        super().__init__(value, compact=True, select_on_focus=False, placeholder=placeholder, classes=f"-{kind}")
-        self.cursor_blink = False
+        super().__init__(value, placeholder=placeholder, classes=f"-{kind}")
 
 
 class Pair(Horizontal):
@@ -126,8 +126,7 @@ class RowsEditor(ModalScreen[tuple[Row, ...] | None]):
     def rows(self) -> tuple[Row, ...]:
         """The rows that have a name or a value."""
         found = (
-            Row(pair.name_part.value.strip(), pair.value_part.value.strip(), pair.value_part.password)
-            for pair in self.pairs
+            Row(pair.name_part.value.strip(), pair.value_part.text, pair.value_part.password) for pair in self.pairs
         )
         return tuple(row for row in found if row.name or row.value)
 
@@ -171,7 +170,7 @@ class RowsEditor(ModalScreen[tuple[Row, ...] | None]):
         if pair is None:
             return
         if len(self.pairs) == 1:
-            pair.name_part.value = pair.value_part.value = ""
+            pair.name_part.text = pair.value_part.text = ""
             pair.value_part.password = False
             self.set_focus(pair.name_part)
             return

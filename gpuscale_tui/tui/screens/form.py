@@ -21,6 +21,7 @@ from gpuscale_tui.tui.draft import FIELDS, NAMES, Checked, FormField
 from gpuscale_tui.tui.form.helpers import OPENED, FormHelpers
 from gpuscale_tui.tui.form.keeping import KeptDraft
 from gpuscale_tui.tui.form.origin import Origin
+from gpuscale_tui.tui.form.safe_input import SafeInput
 from gpuscale_tui.tui.format import clean, plural
 from gpuscale_tui.tui.look import Line
 from gpuscale_tui.tui.preview import Surroundings, look_around, preview
@@ -42,13 +43,12 @@ class Read:
     known: Known
 
 
-class Field(Input):
+class Field(SafeInput):
     """One line of the form."""
 
-    def __init__(self, about: FormField, value: str) -> None:
-        super().__init__(value, compact=True, password=about.secret, select_on_focus=False, id=f"field-{about.name}")
+    def __init__(self, about: FormField, text: str) -> None:
+        super().__init__(text, password=about.secret, id=f"field-{about.name}")
         self.about = about
-        self.cursor_blink = False
 
 
 class FormScreen(BaseScreen[Read], FormHelpers):
@@ -141,7 +141,7 @@ class FormScreen(BaseScreen[Read], FormHelpers):
         """Put texts into fields; `refused` says what is wrong with which."""
         for each in self.fields:
             if each.about.name in changes:
-                each.value = changes[each.about.name]
+                each.text = changes[each.about.name]
         self._read_fields()
         self._refused.update(refused or {})
         self._show()
@@ -152,7 +152,7 @@ class FormScreen(BaseScreen[Read], FormHelpers):
 
     def _read_fields(self) -> None:
         """Take what stands in the fields now: news of a change takes its way up through the boxes around them."""
-        changed = {each.about.name: each.value for each in self.fields if self.texts[each.about.name] != each.value}
+        changed = {each.about.name: each.text for each in self.fields if self.texts[each.about.name] != each.text}
         if changed:
             self.texts.update(changed)
             self._touched |= changed.keys()

@@ -192,13 +192,12 @@ class FrameHandlers(Base):
 
     def suspend_now(self) -> None:
         """Give the terminal back and stop; `fg` in the shell shows the screen again."""
-        from textual.app import SuspendNotSupported
-
-        try:
-            self._frame.action_suspend_process()
-        except SuspendNotSupported:
-            self._frame.notify("This terminal cannot put a program aside", timeout=4)
-        self._frame.poke()
+        me, driver = self._frame, self._frame._driver
+        if driver is None or not driver.can_suspend:
+            me.notify("This terminal cannot put a program aside", timeout=4)
+            return
+        me.action_suspend_process()
+        me.poke()
 
     async def tell_what_happened(self) -> None:
         """At the start: what went on since a terminal was lost, once."""

@@ -189,15 +189,15 @@ class Palette(ModalScreen[Entry]):
 
     def _typed(self, typed: str) -> list[Entry]:
         """What the line says as a command, and what it may become."""
-        command = typing.parse(typed)
+        me, command = self._me, typing.parse(typed)
+        names = themes.available(me.theme_places)
         whole = []
         if command is not None and command.kind == "action":
             found = next(a for a in ACTIONS if a.id == command.name)
             whole = [Entry(f"action:{found.id}", typed.strip(": "), found.help.replace("`", ""), off="")]
-        elif command is not None:
+        elif command is not None and (command.kind != "theme" or command.name in names):
             whole = [Entry(command.id, typed.strip().removeprefix(":").strip(), typing.words_of(command))]
-        me = self._me
-        lines = typing.completions(typed, themes.available(me.theme_places), me.filter_fields())
+        lines = typing.completions(typed, names, me.filter_fields())
         more = [
             Entry(f"line:{line}" if line.endswith((" ", ":")) else typing.parse(line).id, line.strip(), "a command")  # type: ignore[union-attr]
             for line in lines

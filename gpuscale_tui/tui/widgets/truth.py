@@ -58,9 +58,10 @@ FORMS = (
     Form(engine=0, money=1, bar=False, counts=2, month=False, balance=1, brand=False, trouble=1, done=False),
     Form(engine=0, money=1, bar=False, counts=2, month=False, balance=1, brand=False, trouble=1, done=False, today=1),
     Form(engine=0, money=1, bar=False, counts=1, month=False, balance=1, brand=False, trouble=1, done=False, today=1),
-    Form(engine=0, money=1, bar=False, counts=0, month=False, balance=1, brand=False, trouble=1, done=False, today=1),
-    Form(engine=0, money=1, bar=False, counts=0, month=False, balance=0, brand=False, trouble=1, done=False, today=1),
-    Form(engine=0, money=1, bar=False, counts=0, month=False, balance=0, brand=False, trouble=1, done=False, today=0),
+    Form(engine=0, money=1, bar=False, counts=1, month=False, balance=0, brand=False, trouble=1, done=False, today=1),
+    Form(engine=0, money=1, bar=False, counts=0, month=False, balance=1, brand=False, trouble=0, done=False, today=1),
+    Form(engine=0, money=1, bar=False, counts=0, month=False, balance=0, brand=False, trouble=0, done=False, today=1),
+    Form(engine=0, money=1, bar=False, counts=0, month=False, balance=0, brand=False, trouble=0, done=False, today=0),
 )  # fmt: skip
 """From the richest to the leanest."""
 
@@ -97,7 +98,7 @@ def trouble(facts: Facts, look: Look, much: int) -> Line:
     snapshot = facts.snapshot
     if snapshot.error:
         age = span(facts.now - snapshot.taken_at)
-        words = f"store unreadable, data {age} old" if much > 1 else f"data {age} old"
+        words = ("data", "store unreadable,", "store unreadable, data")[much] + f" {age} old"
     elif facts.age_ms > STALE_AFTER_MS:
         words = f"data {span(facts.age_ms)} old"
     else:

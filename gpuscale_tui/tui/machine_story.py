@@ -70,7 +70,8 @@ def write_worker(story: WorkerStory, page: Page) -> list[Line]:
         start, end = story.spans[0].started_at, row.ended_at or now
         totals = totals_of(story.spans, start, end)
         strip = life_strip(story.spans, start, end, page)
-        lines += [page.rule("what it did"), *strip, *wrapped(totals_line(totals, page.look), page.width)]
+        lines += [page.rule("what it did"), *strip]
+        lines += [[(" ", "text"), *row] for row in wrapped(totals_line(totals, page.look), page.width - 1)]
     contact = f"{span(now - worker.contact_at)} ago" if worker.contact_at is not None else "never"
     facts = [
         ("held since", page.look.when(row.held_from, now) if row.held_from is not None else "not yet"),

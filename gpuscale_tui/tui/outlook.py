@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
+from rich.cells import cell_len
+
 from gpuscale_tui.engine.outlook import JobOutlook
 from gpuscale_tui.model.money import HOUR_MS
 from gpuscale_tui.store.progress import JobProgress, Usage
@@ -173,12 +175,22 @@ def wrapped(line: Line, width: int) -> list[Line]:
     rows: list[list[Span]] = [[]]
     left = width
     for text, role in line:
-        for word in _PIECES.findall(text):
-            if len(word.rstrip()) > left and rows[-1]:
+        for piece in _PIECES.findall(text):
+            if cell_len(piece.rstrip()) > left and rows[-1]:
+                _trim(rows[-1])
                 rows.append([])
                 left = width
-                word = word.lstrip()  # noqa: PLW2901 - a row begins with a word
+            word = piece if rows[-1] else piece.lstrip()  # a row begins with a word
             if word:
                 rows[-1].append((word, role))
-                left -= len(word)
+                left -= cell_len(word)
+    _trim(rows[-1])
     return [row for row in rows if row]
+
+
+def _trim(row: list[Span]) -> None:
+    """Take the blanks at the end of a row away."""
+    while row and not row[-1][0].rstrip():
+        row.pop()
+    if row:
+        row[-1] = (row[-1][0].rstrip(), row[-1][1])

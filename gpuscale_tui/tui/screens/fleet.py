@@ -127,7 +127,7 @@ class FleetScreen(BaseScreen[FleetPage], WorkerHandlers):
     NAME = "fleet"
     TAB = "workers"
     BINDINGS = bindings_for("fleet")
-    DEFAULT_CSS = "FleetScreen #sums { height: 3; }"
+    DEFAULT_CSS = "FleetScreen #sums { height: auto; }"
 
     def __init__(self, worker_id: int | None = None) -> None:
         super().__init__()
@@ -169,7 +169,8 @@ class FleetScreen(BaseScreen[FleetPage], WorkerHandlers):
         """Show the page."""
         self._page = content
         look = self.gpuscale.look
-        times = f"{_to_minute(look.when(content.since, now))} to {_to_minute(look.when(content.until, now))}"
+        until = "now" if self._end is None else _to_minute(look.when(content.until, now))
+        times = f"{_to_minute(look.when(content.since, now))} to {until}"
         self.table.empty = ((), (("No machine was there in this time.", "muted"),))
         self.table.show_time(content.since, content.until)
         self.table.put(content.total, content.first, content.rows, now, content.place)
@@ -188,8 +189,8 @@ class FleetScreen(BaseScreen[FleetPage], WorkerHandlers):
         cost = sum(total.cost for total in totals.values())
         wasted = sum(total.cost for kind, total in totals.items() if kind != "job")
         words = f" {usd(cost)} in all, {share(wasted, cost)} of it not for jobs"
-        lines: list[Line] = wrapped([*totals_line(totals, look), (words, "muted")], width)[:2] if totals else []
-        lines += [[]] * (2 - len(lines))
+        rows = wrapped([*totals_line(totals, look), (words, "muted")], width - 1) if totals else []
+        lines: list[Line] = [[(" ", "text"), *row] for row in rows]
         pointed = self.table.pointed
         if pointed is not None:
             own = totals_of(pointed.spans, page.since, min(page.until, self.gpuscale.now()))

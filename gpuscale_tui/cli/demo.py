@@ -124,6 +124,7 @@ def _write_settings(places: Places, market: Marketplace) -> Path:
             }
         },
         "checkpoints": {"interval_sec": 2.0},
+        "machines": {"usage_interval_sec": 4.0},
         "ui": {"banner": BANNER},
     }
     with open(config, "wb", opener=private_opener) as file:

@@ -21,7 +21,7 @@ from gpuscale_tui.store.progress import Usage
 LOOK_SEC = 5.0
 MOST_PER_SEC = 10.0
 """Questions a second to all machines together: each costs us some milliseconds. A large fleet is asked less often."""
-MOST_AT_ONCE = 40
+MOST_AT_ONCE = 64
 SILENT_FACTOR = 8
 """Who gave no answer is asked that much later again."""
 THIN_SEC = 120.0
@@ -64,6 +64,7 @@ class Gauger:
         self._plan(working, pause)
         now = self._clock()
         due = [each for each in working if self._gauges[each.id].due <= now and self._is_free(each)]
+        due.sort(key=lambda each: self._gauges[each.id].due)
         for worker in due[: max(0, MOST_AT_ONCE - len(self._asking))]:
             self._asking.add(worker.id)
             self._gauges[worker.id].due = now + pause

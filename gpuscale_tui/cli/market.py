@@ -1,12 +1,25 @@
-"""`market`: the last reading of what could be rented."""
+"""`market`: the last reading of what could be rented; `rent`: just one machine of it."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import click
 
 from gpuscale_tui.cli import shapes
-from gpuscale_tui.cli.common import home_option, json_option, now_ms, read, verb
-from gpuscale_tui.cli.formatting import Column, gpus, money, print_json, print_table, span
+from gpuscale_tui.cli.common import (
+    config_option,
+    home_option,
+    json_option,
+    now_ms,
+    read,
+    settings_of,
+    user_name,
+    verb,
+    wake,
+    writing,
+)
+from gpuscale_tui.cli.formatting import Column, gpus, money, print_json, print_lines, print_table, span
 from gpuscale_tui.store import market as market_store
 from gpuscale_tui.store.home import Home
 from gpuscale_tui.store.market import OfferRow
@@ -34,6 +47,36 @@ def market(gpu: str | None, as_json: bool, home: Home) -> None:
         )
 
 
+@verb(example="gpuscale rent 20917")
+@click.argument("server", metavar="SERVER")
+@click.option("--provider", metavar="NAME", help="Where the server is, when several providers have one of that id.")
+@click.option("--although-banned", is_flag=True, help="Rent it although its host or owner is banned.")
+@home_option
+@config_option
+def rent(server: str, provider: str | None, although_banned: bool, home: Home, config: Path | None) -> None:
+    """Rent just this machine of the market.
+
+    At no more than its price in `gpuscale market`. The cap, max_workers and the budgets hold; beyond these it is
+    refused with exit code 4."""
+    from gpuscale_tui.engine import commands
+    from gpuscale_tui.model.errors import NotFound, Refused
+
+    found = [row for row in read(home, market_store.offers) if row.server_id == server]
+    found = [row for row in found if provider in {None, row.provider}]
+    if not found:
+        raise NotFound(f"the market as last read has no server {server}; `gpuscale market` lists it")
+    if len({row.provider for row in found}) > 1:
+        raise Refused(f"server {server} is at {' and '.join(row.provider for row in found)}: say which by --provider")
+    chosen = min(found, key=lambda row: (bool(row.verdict), row.rate))
+    settings = settings_of(config)
+    with writing(home) as store:
+        store.write(commands.rent, chosen, settings, despite_ban=although_banned, user=user_name(), now=now_ms())
+    wake(home)
+    print_lines(
+        [f"asked for server {server} ({chosen.market}) at {money(chosen.rate, 3)}/h; `gpuscale workers` shows it"]
+    )
+
+
 def _columns(now: int) -> list[Column[OfferRow]]:
     return [
         Column("PROVIDER", lambda row: row.provider),
@@ -44,6 +87,7 @@ def _columns(now: int) -> list[Column[OfferRow]]:
         Column("RENTED AS", lambda row: row.market),
         Column("RELIABLE", lambda row: "" if row.reliability is None else f"{row.reliability:.1%}", right=True),
         Column("COUNTRY", lambda row: row.country or ""),
+        Column("RANK", lambda row: "" if row.rank is None else str(row.rank), right=True),
         Column("READ", lambda row: f"{span(now - row.read_at)} ago", right=True),
         Column("NOT RENTED BECAUSE", lambda row: row.verdict, rest=True),
     ]

@@ -37,6 +37,7 @@ VERBS: Mapping[str, str] = MappingProxyType(
         "costs": "costs",
         "checkpoints": "checkpoints",
         "market": "market",
+        "rent": "market",
         "hosts": "hosts",
         "status": "status",
         "stop": "status",

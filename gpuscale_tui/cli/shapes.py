@@ -192,6 +192,9 @@ def offer(row: OfferRow) -> Json:
         "reliability": row.reliability,
         "country": row.country,
         "verdict": row.verdict,
+        "rank": row.rank,
+        "expected_per_hour": None if row.expected is None else usd(row.expected),
+        "reason": row.reason,
         "read_at": iso(row.read_at),
     }
 

@@ -65,6 +65,30 @@ def test_the_market_as_last_read(cli: Cli, bench: Bench) -> None:
     assert "reliability below 0.8" in cli("market").stdout
 
 
+def test_just_one_machine_is_asked_for(cli: Cli, bench: Bench) -> None:
+    """Within the limits; refused with the figure, and not twice."""
+    read = [(offer(400_000, server_id="71"), ""), (offer(99_000_000, server_id="72"), "")]
+    bench.write(market.replace, "clore", "RTX 4090", read, int(time.time() * 1000))
+    said = cli("rent", "71")
+    assert said.exit_code == 0
+    assert "asked for server 71 (on-demand) at $0.400/h" in said.stdout
+    again = cli("rent", "71")
+    assert again.exit_code == 4
+    assert "has been asked for already" in again.stderr
+    dear = cli("rent", "72")
+    assert dear.exit_code == 4
+    assert "max_hourly_budget $99.00 would allow it" in dear.stderr
+    assert cli("rent", "73").exit_code == 1
+    assert cli("rent", "71", "--provider", "ssh").exit_code == 1
+
+
+def test_a_banned_machine_needs_a_word(cli: Cli, bench: Bench) -> None:
+    read = [(offer(400_000, server_id="71"), "banned")]
+    bench.write(market.replace, "clore", "RTX 4090", read, int(time.time() * 1000))
+    assert cli("rent", "71").exit_code == 4
+    assert cli("rent", "71", "--although-banned").exit_code == 0
+
+
 def test_checkpoints(cli: Cli, bench: Bench) -> None:
     """Those that are kept, of one job or of all, newest first."""
     bench.placed()

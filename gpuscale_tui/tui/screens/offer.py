@@ -122,7 +122,7 @@ def _verdict(story: OfferStory, page: Page) -> list[Line]:
         lines = page.fact("verdict", f"{page.look.glyphs.states['cancelled']} not rented: {row.verdict}", "warn")
         change = "" if story.offer is None else lift(story.offer, row.verdict)
         if change:
-            lines += page.fact("would lift it", change, "strong")
+            lines += page.fact("lifted by", change, "strong")
     else:
         rank = f"number {row.rank}" if row.rank is not None else "would be rented"
         good = "; not now: " not in row.reason

@@ -73,10 +73,20 @@ def test_the_index_by_time_is_used(fleet_of_three: Bench) -> None:
     """220,000 finished jobs' spans are not walked for the last hour."""
 
     def plan(connection: sqlite3.Connection) -> str:
-        query = f"EXPLAIN QUERY PLAN {fleet._SPAN} WHERE ended_at > 1 AND ended_at IS NOT NULL AND started_at < 2"
-        return " ".join(str(row["detail"]) for row in connection.execute(query))
+        details = connection.execute(f"EXPLAIN QUERY PLAN {fleet._SUMS}", (1, 2)).fetchall()
+        return " ".join(str(row["detail"]) for row in details)
 
-    assert "spans_by_end" in fleet_of_three.db.read(plan)
+    said = fleet_of_three.db.read(plan)
+    assert "spans_by_end" in said
+    assert "spans_of_worker" not in said
+
+
+def test_sums_by_sqlite_are_those_of_the_spans(fleet_of_three: Bench) -> None:
+    """Both ways to reckon come to the same."""
+    for since in (800, 905, 920, 999):
+        spans = fleet_of_three.db.read(fleet.fleet_spans, since * MINUTE, NOW)
+        sums = fleet_of_three.db.read(fleet.fleet_totals, since * MINUTE, NOW)
+        assert sums == fleet.totals_of(spans, since * MINUTE, NOW)
 
 
 def test_sums_count_only_what_lies_within(fleet_of_three: Bench) -> None:

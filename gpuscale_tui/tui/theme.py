@@ -125,7 +125,7 @@ def described(places: Sequence[Path]) -> tuple[list[str], list[str]]:
             about = load(name, places).description
         except ThemeError:
             about = "there is something wrong with its file"
-        lines.append(f"{name:<18} {about}")
+        lines.append(f"{name:<20} {about}")
     return names, lines
 
 

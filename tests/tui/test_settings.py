@@ -264,7 +264,7 @@ async def test_files_that_somebody_spoils_leave_the_settings_in_force(make: Make
         await go_to(pilot, "scaler.max_workers")
         files.config.write_text("[scaler]\nmax_workers = -3\n")
         await settle(pilot)
-        assert any("in force as they were" in line for line in shown(app))
+        assert any("not taken over: config.toml: scaler.max_workers" in line for line in shown(app))
         await press(pilot, "R")
         assert app.settings.scaler.max_workers == 8
         files.config.write_text("[scaler]\nmax_workers = 3\n")

@@ -18,7 +18,7 @@ from gpuscale_tui.config_keys import API_KEY, HOSTS, Key, keys_of, tables_of
 from gpuscale_tui.model.settings import Settings, SshHost
 from gpuscale_tui.rights import private_opener
 from gpuscale_tui.tui.format import clean
-from gpuscale_tui.tui.look import Line
+from gpuscale_tui.tui.look import Line, wrap
 from gpuscale_tui.tui.setting_rows import ValueWrong, as_typed, short, typed
 from gpuscale_tui.tui.widgets.change import ChangeValue
 from gpuscale_tui.tui.widgets.confirm import Question
@@ -248,7 +248,8 @@ class Guide:
             if chosen == "check":
                 check = await self._wait(f"Asking {host.name}", ["Whether it lets us in."], self._checks.host(host))
                 if check.state == "fail":
-                    text = [*text[:4], [(f" {clean(check.found)}", "bad")]]
+                    wrong = f"{self._app.look.glyphs.states['failed']} {clean(check.found)}"
+                    text = [*text[:4], *([(f" {each}", "bad")] for each in wrap(wrong, 66)), ()]
                     continue
                 self._app.notify(clean(check.found), timeout=5, markup=False)
             if not chosen:

@@ -11,10 +11,9 @@ from typing import ClassVar
 
 from textual.widget import Widget
 
-from gpuscale_tui.config import SETTINGS_NAME, Loaded, value_of
+from gpuscale_tui.config import SETTINGS_NAME, ConfigError, Loaded, value_of
 from gpuscale_tui.config_keys import Key
 from gpuscale_tui.config_write import ABSENT, Files
-from gpuscale_tui.model.errors import GpuscaleError
 from gpuscale_tui.model.query import TEXT, FieldKind, words
 from gpuscale_tui.tui import theme as themes
 from gpuscale_tui.tui.format import clean
@@ -39,6 +38,8 @@ from gpuscale_tui.tui.settings_handlers import NO_FILES
 from gpuscale_tui.tui.widgets.columns import Column
 from gpuscale_tui.tui.widgets.panel import Panel
 
+UNKNOWN = "?"
+"""Where a setting in force comes from while the files cannot be read."""
 SOURCES = ("default", "config.toml", SETTINGS_NAME, "environment")
 
 
@@ -56,7 +57,11 @@ def look_at(files: Files | None, _connection: sqlite3.Connection, _moment: Momen
         return Sight(None)
     try:
         return Sight(files.read())
-    except (GpuscaleError, OSError) as error:
+    except ConfigError as error:
+        first = error.problems[0]
+        more = f" (and {len(error.problems) - 1} more)" if error.problems[1:] else ""
+        return Sight(None, f"{replace(first, file=Path(first.file).name)}{more}")
+    except OSError as error:
         return Sight(None, str(error))
 
 
@@ -107,6 +112,7 @@ class SettingsScreen(ListScreen[Sight, SettingRow]):
     def body(self) -> Iterable[Widget]:
         """Title, table, and what there is to say of one setting."""
         self.about.styles.height = 5
+        self.table.styles.overflow_y = "scroll"  # there are always more than fit
         return (self.heading, self.table, self.about)
 
     def wish(self) -> Wish:
@@ -117,6 +123,8 @@ class SettingsScreen(ListScreen[Sight, SettingRow]):
     def feed(self, content: Sight, output: object, now: int) -> None:  # noqa: ARG002 - reads no output
         """Show what is in force or, where it can be read, what the files say."""
         self._sight = content
+        if content.loaded is not None and content.loaded.settings == self.gpuscale.settings:
+            self.gpuscale.loaded = content.loaded
         self._arrange(now)
 
     def changed(self) -> None:
@@ -130,7 +138,10 @@ class SettingsScreen(ListScreen[Sight, SettingRow]):
             self._arrange(self.gpuscale.now())
 
     def _arrange(self, now: int) -> None:
-        found = self.sift(setting_rows(self._shown()), now)
+        rows = setting_rows(self._shown())
+        if self._sight.trouble and self.gpuscale.loaded is None:
+            rows = [replace(row, source=UNKNOWN, place="") for row in rows]
+        found = self.sift(rows, now)
         plain = not self.sort.key and not self.sort.descending
         rows = with_leads(found) if plain else [_alone(row) for row in found]
         self.put(len(rows), 0, rows, now)
@@ -150,8 +161,8 @@ class SettingsScreen(ListScreen[Sight, SettingRow]):
         glyphs, sight = app.look.glyphs, self._sight
         left, right = self.usual_title()
         if sight.trouble:
-            said = clean(sight.trouble.splitlines()[0], ascii_only=glyphs.ascii)
-            return [(f"{glyphs.warn} in force as they were: {said}", "bad")], right
+            said = clean(sight.trouble, ascii_only=glyphs.ascii)
+            return [(f"{glyphs.warn} not taken over: {said}", "bad")], right
         if sight.loaded is not None and sight.loaded.settings != app.settings:
             return [(f"{glyphs.warn} the files say something else than what is in force: ", "warn"), ("R", "key"),
                     (" takes it over", "text")], right  # fmt: skip
@@ -292,8 +303,8 @@ def about_lines(row: SettingRow, look: Look, width: int) -> list[Line]:
     value = clean(row.value, ascii_only=ascii_only)
     default = f"   default {row.default}" if row.default and row.default != row.value else ""
     origin: Line = [(f" {_from(row)[3:].capitalize()}", "muted")]
-    if row.source == "default":
-        origin = [(" Has its default", "muted")]
+    if row.source in {"default", UNKNOWN}:
+        origin = [(" Has its default" if row.source == "default" else "", "muted")]
     if row.here:
         origin = [*origin, ("   d", "key"), (" takes it out of there", "muted")]
     if why_fixed(row):

@@ -16,7 +16,7 @@ from gpuscale_tui.tui.app import GpuscaleApp
 from gpuscale_tui.tui.cells import JOB_COLUMNS, WORKER_COLUMNS
 from gpuscale_tui.tui.screens.logs import LogsScreen
 from gpuscale_tui.tui.screens.queue import QueueScreen
-from gpuscale_tui.tui.widgets.columns import GAP, MARGIN, place
+from gpuscale_tui.tui.widgets.columns import GAP, MARGIN, chosen, place
 
 from .conftest import MakeApp, press, settle, shown
 
@@ -138,10 +138,10 @@ def test_columns_fit_whatever_the_width(width: int) -> None:
 
 def test_what_is_dropped_first_at_80_columns() -> None:
     """What matters for a decision stays."""
-    assert [each.column.title for each in place(JOB_COLUMNS, 80)] == [
-        "ID", "STATE", "NAME", "PRI", "ON", "TIME", "DONE", "COST",
+    assert [each.column.title for each in place(chosen(JOB_COLUMNS, ()), 80)] == [
+        "ID", "STATE", "NAME", "ON", "TIME", "DONE", "COST",
     ]  # fmt: skip
-    wide = [each.column.title for each in place(JOB_COLUMNS, 160)]
+    wide = [each.column.title for each in place(chosen(JOB_COLUMNS, ()), 160)]
     assert {"LEFT", "LOSS", "ENDED"} <= set(wide)
 
 

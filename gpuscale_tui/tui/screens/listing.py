@@ -195,7 +195,7 @@ class ListScreen(BaseScreen[C], Generic[C, R]):
             query = parse_query(self.typed, self.FIELDS)
         except QueryError as error:
             if line is not None:
-                line.tell(str(error))
+                line.tell(error.reason if self.typed.endswith(error.word) else str(error))
             return
         if line is not None:
             line.tell("")

@@ -40,7 +40,7 @@ SHOTS: Mapping[str, tuple[str, ...]] = {
     "events": ("7",),
     "job": ("G", "k", "k", "k", "k", "enter"),
     "worker": ("2", "j", "enter"),
-    "form": ("j", "c", "tab", "tab", *"seed=1..3"),
+    "form": ("j", "c", "tab", "tab", "space", *"seed=1..3"),
     "stop": ("exclamation_mark",),
     "palette": ("ctrl+p", *"whi"),
     "help": ("question_mark",),
@@ -78,6 +78,7 @@ async def picture(home: Home, keys: tuple[str, ...], size: tuple[int, int], them
         home, settings(theme), host=_NoEngine(), clock=lambda: busy_home.NOW, interval=None, zone=UTC
     )  # fmt: skip
     app.user = "ada"
+    (home.path / "drafts.json").unlink(missing_ok=True)  # of the picture before
     async with app.run_test(size=size) as pilot:
         for key in ("", *keys):
             await pilot.press(*([key] if key else []))

@@ -61,6 +61,9 @@ def write_summary(story: JobStory, page: Page, per_job: int | None, *, brief: bo
     if not brief:
         lines += page.fact("command", story.job.spec.command_line, "strong")[:MOST_COMMAND]
         lines += page.fact("why", row.why, f"state-{row.state}")[:MOST_WHY]
+    attempt = story.attempt
+    if row.state == "running" and attempt is not None and attempt.stalled_at is not None:
+        lines += page.fact("stands still", f"it does nothing, noticed {span(now - attempt.stalled_at)} ago", "warn")
     if row.state == "running":
         lines += labelled("progress", progress_lines(story.progress, page), page)
     lines += labelled("cost", [cost_line(_bill(story, now, per_job))], page)

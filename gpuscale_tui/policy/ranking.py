@@ -6,7 +6,7 @@ There is no second opinion here: offers are judged by `stock` and put in order b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gpuscale_tui.model.money import format_usd
@@ -19,8 +19,8 @@ from gpuscale_tui.policy.stock import Judged, Markets
 from gpuscale_tui.policy.wording import count
 from gpuscale_tui.policy.world import World
 
-SERVES = 20
-"""Groups that are named for one offer, the most urgent."""
+MOST_NEEDS = 20
+"""Groups of jobs for which offers are ranked, the most urgent: what is shown, in a few milliseconds of the loop."""
 OfferId = tuple[str, str, Market]
 
 
@@ -48,46 +48,57 @@ class Ranking:
 def rank(world: World, groups: Sequence[Group], offers: Iterable[Offer]) -> dict[OfferId, Ranking]:
     """What the engine makes of each offer for these groups of jobs (the most urgent first) and the settings' need."""
     markets, room = Markets(world), room_of(world)
-    needs = [(group.need, group.key, group.hours) for group in groups]
+    needs = [(group.need, group.key, group.hours) for group in groups[:MOST_NEEDS]]
     if world.default_need is not None:
         needs.append((world.default_need, world.default_need.key, 0.0))
-    places = _places(world, needs, markets)
+    known = {offer_id(offer): offer for offer in offers}
+    places = _places(world, needs, markets, known)
     found: dict[OfferId, Ranking] = {}
-    for offer in offers:
-        place = places.get(offer_id(offer))
+    for key, offer in known.items():
+        place = places.get(key)
         if place is None:
-            found[offer_id(offer)] = Ranking(_verdict(world, needs, offer))
+            found[key] = Ranking(_verdict(world, needs, offer))
             continue
         expected = expected_cost(offer, world.history)
         reason = _reason(offer, expected, world, room)
-        found[offer_id(offer)] = Ranking("", place[0], round(expected), reason, tuple(place[1][:SERVES]))
+        found[key] = Ranking("", place[0], round(expected), reason, tuple(place[1]))
     return found
 
 
 def _places(
-    world: World, needs: Sequence[tuple[Need, str, float]], markets: Markets
+    world: World, needs: Sequence[tuple[Need, str, float]], markets: Markets, offers: Mapping[OfferId, Offer]
 ) -> dict[OfferId, tuple[int, list[str]]]:
-    """The rank of each offer that may be rented for its first need, and all needs that it serves."""
-    places: dict[OfferId, tuple[int, list[str]]] = {}
-    orders: dict[int, list[OfferId]] = {}
+    """The rank of each offer that may be rented for its first need, and all needs that it serves.
+
+    All offers are put in order once; each need then only picks its own from that order.
+    """
+    prefer = preference(world.history)
+    order = sorted(offers, key=lambda key: prefer(offers[key]))
+    position = {key: place for place, key in enumerate(order)}
+    found: list[tuple[int, list[str]] | None] = [None] * len(order)
+    picked: dict[int, list[int]] = {}
     kept: list[Judged] = []  # alive for as long as their identities are used as keys
     for need, key, hours in needs:
         judged = markets.of(need, key, hours)
-        if id(judged) not in orders:
+        if id(judged) not in picked:
             kept.append(judged)
-            best_first = sorted(judged.offers, key=preference(world.history))
-            orders[id(judged)] = [offer_id(offer) for offer in best_first]
-        for place, found in enumerate(orders[id(judged)], 1):
-            serves = places.setdefault(found, (place, []))[1]
-            if key not in serves:
-                serves.append(key)
-    return places
+            mine = (position.get(offer_id(offer)) for offer in judged.offers)
+            picked[id(judged)] = sorted(place for place in mine if place is not None)
+        for rank_, place in enumerate(picked[id(judged)], 1):
+            entry = found[place]
+            if entry is None:
+                found[place] = (rank_, [key])
+            elif key not in entry[1]:
+                entry[1].append(key)
+    return {key: entry for key, entry in zip(order, found, strict=True) if entry is not None}
 
 
 def _verdict(world: World, needs: Sequence[tuple[Need, str, float]], offer: Offer) -> str:
     """Why an offer is not rented: for the most urgent need of such a GPU, else for the settings' own."""
-    mine = [each for each in needs if _same_model(each[0], offer)] or list(needs[-1:])
-    return verdict_in_full(offer, mine[0][0], world.limits, mine[0][2]) if mine else "no job needs it"
+    if not needs:
+        return "no job needs it"
+    need, _, hours = next((each for each in needs if _same_model(each[0], offer)), needs[-1])
+    return verdict_in_full(offer, need, world.limits, hours)
 
 
 def _same_model(need: Need, offer: Offer) -> bool:

@@ -10,6 +10,8 @@ from gpuscale_tui.tui.look import Look, Span
 
 R = TypeVar("R")
 GAP = 2
+LEAST = 10
+"""Cells that a column which may grow keeps in a terminal too narrow for all."""
 MARGIN = 2
 """Cells before the first column: the cursor's sign and a blank."""
 
@@ -57,7 +59,8 @@ def place(columns: Sequence[Column[R]], width: int) -> list[Placed[R]]:
     chosen = list(columns)
     while _needed(chosen) > width and (droppable := [column for column in chosen if column.drop]):
         chosen.remove(max(droppable, key=lambda column: column.drop))
-    widths = _grown(chosen, max(0, width - _needed(chosen)))
+    spare = width - _needed(chosen)
+    widths = _grown(chosen, spare) if spare >= 0 else _shrunk(chosen, -spare)
     placed, start = [], MARGIN
     for column, cells in zip(chosen, widths, strict=True):
         placed.append(Placed(column, start, cells))
@@ -74,6 +77,17 @@ def chosen(columns: Sequence[Column[R]], names: Sequence[str]) -> list[Column[R]
 
 def _needed(columns: Sequence[Column[R]]) -> int:
     return MARGIN + sum(column.width for column in columns) + GAP * max(0, len(columns) - 1) + 1
+
+
+def _shrunk(columns: Sequence[Column[R]], lacking: int) -> list[int]:
+    """Where even what must stay does not fit, columns that may grow give way first."""
+    widths = [column.width for column in columns]
+    for index, column in enumerate(columns):
+        if column.grow:
+            less = min(lacking, max(0, column.width - LEAST))
+            widths[index] -= less
+            lacking -= less
+    return widths
 
 
 def _grown(columns: Sequence[Column[R]], spare: int) -> list[int]:

@@ -147,8 +147,14 @@ class GpuscaleApp(AppHandlers, FrameHandlers, SettingsHandlers, App[Leaving]):
         if self.reader.by_itself:
             self.follow_theme_file()
         self.run_worker(self._read(), group=READER, exit_on_error=True)
+        self.app_resume_signal.subscribe(self, self._resumed)
         if self._watches:
             self.set_interval(1.0, self._watch)
+
+    def _resumed(self, _app: App[Any]) -> None:
+        """The terminal is ours again after it was another program's: paint everything anew."""
+        self.refresh(layout=True)
+        self.poke()
 
     def _watch(self) -> None:
         """Where nothing is read any more, the header must say so by itself: nobody else paints it."""

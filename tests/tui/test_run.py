@@ -146,3 +146,43 @@ def test_a_wrong_theme_is_refused_before_anything_is_shown(home: Home, tmp_path:
 def test_whether_the_terminal_knows_utf8(environ: dict[str, str], expected: bool) -> None:
     """As the locale says, the most special variable first."""
     assert is_utf8(environ) is expected
+
+
+def test_ctrl_z_puts_the_screen_aside_and_fg_brings_it_back(home: Home, terminal: Terminal) -> None:
+    """With nothing rented: the terminal is given back, the process stops, and going on paints everything anew."""
+    before = len(terminal.output)
+    terminal.send(b"\x1a")
+    terminal.wait_for(b"\x1b[?1049l", after=before)
+    deadline = time.monotonic() + PATIENCE_SEC
+    while process_state(terminal.pid) != "T":
+        assert time.monotonic() < deadline
+        terminal.read(0.05)
+    stopped = len(terminal.output)
+    os.kill(terminal.pid, signal.SIGCONT)
+    terminal.wait_for(b"\x1b[?1049h", after=stopped)
+    terminal.wait_for(b"Queue", after=stopped)
+    terminal.send(b"q")
+    assert terminal.ended() == 0
+
+
+def process_state(pid: int) -> str:
+    """As the system calls it: T is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+
+
+def test_a_lost_terminal_is_told_of_at_the_next_start(home: Home, terminal: Terminal) -> None:
+    """By a screen that attaches to the engine in the background, in words and from the events."""
+    with Database(home.database) as store:
+        store.write(commands.submit, home, [JobSpec(image="x", command="y")], now=1)
+    terminal.hang_up()
+    assert terminal.ended(reading=False) == 0
+    deadline = time.monotonic() + PATIENCE_SEC
+    while engine_row(home).mode != "autopilot":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    again = Terminal(home)
+    try:
+        again.wait_for(b"terminal was lost")
+        again.wait_for(b"background")
+    finally:
+        again.close()

@@ -8,6 +8,7 @@ from math import isfinite, nan
 
 from gpuscale_tui.store.progress import Usage
 from gpuscale_tui.store.series import Point
+from gpuscale_tui.tui.format import clean
 from gpuscale_tui.tui.look import Line, Look
 from gpuscale_tui.tui.widgets.plot import Series, plot_lines
 
@@ -97,10 +98,11 @@ def metric_plot(course: Course, width: int, height: int, look: Look, *, running:
     """A metric with the line over it."""
     others = len(course.names)
     hint = f"m: next of {others}" if others > 1 else ""
-    series, time = metric_series(course.name or "loss", course.points)
+    name = clean(course.name, ascii_only=look.glyphs.ascii) or "loss"  # the job's output named it
+    series, time = metric_series(name, course.points)
     empty = "no loss seen yet: it is read from what the job prints" if running else "it printed no loss"
     plot = plot_lines([series], width, height - 1, look, time=time, empty=empty)
-    return [rule(course.name or "loss", hint, width, look), *plot]
+    return [rule(name, hint, width, look), *plot]
 
 
 def use_plot(

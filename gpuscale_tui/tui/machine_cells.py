@@ -15,6 +15,10 @@ from gpuscale_tui.tui.widgets.columns import Column
 
 HOT_C = 85
 """From here on a GPU slows itself down."""
+IDLE_PERCENT = 10
+"""A GPU that a job uses less is told apart."""
+OLD_MS = 300_000
+"""A reading of so long ago says nothing of now."""
 
 
 def clock(milliseconds: int) -> str:
@@ -62,20 +66,24 @@ def _works(machine: MachineRow, look: Look) -> Span:
     return f"{job_label(row.job_id)}{part} {clean(row.job_name or '', ascii_only=look.glyphs.ascii)}", "text"
 
 
-def _said(machine: MachineRow, value: int | None) -> bool:
-    return machine.used is not None and value is not None and machine.row.ended_at is None
+def _said(machine: MachineRow, now: int) -> Usage | None:
+    """What it uses now, as far as that is known."""
+    used = machine.used
+    return None if used is None or machine.row.ended_at is not None or now - used.at > OLD_MS else used
 
 
-def _use(machine: MachineRow, _look: Look, _now: int) -> Span:
-    used = machine.used.gpu_percent if machine.used is not None else None
-    if not _said(machine, used) or used is None:
+def _use(machine: MachineRow, _look: Look, now: int) -> Span:
+    used = _said(machine, now)
+    if used is None or used.gpu_percent is None:
         return "-", "muted"
-    return f"{used} %", "warn" if used < 10 and machine.row.state == "busy" else "text"
+    part = used.gpu_percent
+    return f"{part} %", "warn" if part < IDLE_PERCENT and machine.row.state == "busy" else "text"
 
 
-def _temperature(machine: MachineRow, _look: Look, _now: int) -> Span:
-    hot = machine.used.gpu_temp_c if machine.used is not None else None
-    if not _said(machine, hot) or hot is None:
+def _temperature(machine: MachineRow, _look: Look, now: int) -> Span:
+    used = _said(machine, now)
+    hot = used.gpu_temp_c if used is not None else None
+    if hot is None:
         return "-", "muted"
     return f"{hot} C", "warn" if hot >= HOT_C else "text"
 
@@ -88,8 +96,8 @@ def memory(used: Usage | None) -> str:
     return f"{used.gpu_mem_mb / 1000:.1f}{total} GB"
 
 
-def _memory(machine: MachineRow, _look: Look, _now: int) -> Span:
-    words = memory(machine.used) if machine.row.ended_at is None else "-"
+def _memory(machine: MachineRow, _look: Look, now: int) -> Span:
+    words = memory(_said(machine, now))
     return words, "muted" if words == "-" else "text"
 
 
@@ -116,14 +124,16 @@ def _gpu(machine: MachineRow, look: Look, _now: int) -> Span:
     return text(gpus(machine.row.gpu_type, machine.row.gpu_count), look)
 
 
-def _cpu(machine: MachineRow, _look: Look, _now: int) -> Span:
-    used = machine.used.cpu_percent if machine.used is not None else None
-    return ("-", "muted") if not _said(machine, used) else (f"{used} %", "text")
+def _cpu(machine: MachineRow, _look: Look, now: int) -> Span:
+    used = _said(machine, now)
+    return ("-", "muted") if used is None or used.cpu_percent is None else (f"{used.cpu_percent} %", "text")
 
 
-def _disk(machine: MachineRow, _look: Look, _now: int) -> Span:
-    free = machine.used.disk_free_mb if machine.used is not None else None
-    return ("-", "muted") if not _said(machine, free) or free is None else (f"{free / 1000:.0f} GB", "text")
+def _disk(machine: MachineRow, _look: Look, now: int) -> Span:
+    used = _said(machine, now)
+    return (
+        ("-", "muted") if used is None or used.disk_free_mb is None else (f"{used.disk_free_mb / 1000:.0f} GB", "text")
+    )
 
 
 def _dollars(micros: int) -> str:

@@ -164,9 +164,10 @@ def _memory(name: str, used: int | None, total: int | None) -> list[str]:
 
 
 def labelled(label: str, lines: Sequence[Line], page: Page) -> list[Line]:
-    """Lines after a label, broken where they are too wide; nothing for none."""
+    """Lines after a label, cleaned, broken where they are too wide; nothing for none."""
     room = max(10, page.width - LABEL - 3)
-    rows = [row for line in lines if line for row in wrapped(line, room)]
+    cleaned = [[(page.foreign(text), role) for text, role in line] for line in lines if line]
+    rows = [row for line in cleaned for row in wrapped(line, room)]
     return [[(f" {label if not place else '':<{LABEL}} ", "muted"), *row] for place, row in enumerate(rows)]
 
 

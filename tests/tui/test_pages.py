@@ -12,7 +12,7 @@ from gpuscale_tui.model.settings import BudgetConfig
 from gpuscale_tui.store import liveness, progress, workers
 from gpuscale_tui.store.database import Database
 from gpuscale_tui.store.home import Home
-from gpuscale_tui.store.progress import JobProgress
+from gpuscale_tui.store.progress import JobProgress, Usage
 from gpuscale_tui.tui.app import GpuscaleApp
 from gpuscale_tui.tui.screens.base import BaseScreen
 from gpuscale_tui.tui.screens.fleet import FleetScreen
@@ -72,6 +72,17 @@ async def test_a_running_job_tells_how_far_it_is_and_what_it_costs(busy_once: Ho
             "● running 41m", "m: next of 3", "w5 GPU 96 %", "GPU memory % 95.4", "step   2400  loss 1.6225",
         ):  # fmt: skip
             assert words in page, words
+
+
+async def test_the_scroll_bar_stands_where_the_output_does(busy_once: Home, make_app: MakeApp) -> None:
+    """At the end, though the bar comes after the lines."""
+    app = make_app(busy_once)
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await press(pilot, "enter")
+        output = at(app, JobScreen).output
+        assert output.scroll_y == output.max_scroll_y > 0
+        assert output.vertical_scrollbar.position == output.scroll_y
 
 
 async def test_v_shows_one_part_after_the_other(busy_once: Home, make_app: MakeApp) -> None:
@@ -232,6 +243,19 @@ async def test_how_long_such_machines_take_to_boot(busy_home: Home, make_app: Ma
         await settle(pilot)
         await press(pilot, "2")
         assert "boots 1:48 of about 2:36" in text(app)
+
+
+async def test_old_readings_are_not_shown_as_of_now(busy_home: Home, make_app: MakeApp) -> None:
+    """A machine that has said nothing for long says nothing in the list."""
+    app = make_app(busy_home)
+    with Database(busy_home.database) as db:
+        db.write(progress.record, [], [Usage(4, app.now() - 600_000, 88, 17_000, 24_000, 66)])
+    async with app.run_test(size=WIDE) as pilot:
+        await settle(pilot)
+        await press(pilot, "2")
+        line = next(line for line in shown(app) if " w4 " in line)
+        assert "%" not in line.split("RTX")[1]
+        assert "GB" not in line
 
 
 async def test_machines_that_are_gone_and_unreachable_ones(busy_home: Home, make_app: MakeApp) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gpuscale_tui.store.progress import JobProgress, Usage
 from gpuscale_tui.store.series import Point
 from gpuscale_tui.tui import theme
-from gpuscale_tui.tui.curves import metric_series, use_series
+from gpuscale_tui.tui.curves import Course, metric_plot, metric_series, use_series
 from gpuscale_tui.tui.format import ASCII, UNICODE, Glyphs
 from gpuscale_tui.tui.look import Line, Look, make
 from gpuscale_tui.tui.machine_cells import clock
@@ -81,6 +81,15 @@ def test_a_curve_does_not_run_backwards() -> None:
     assert not time
     assert [x for x, _ in series.points] == [10, 20, 15, 15, 25]
     assert series.points[2][1] != series.points[2][1]
+
+
+def test_what_a_job_calls_its_metric_is_harmless() -> None:
+    """Its output names it."""
+    course = Course(("\x1b[2Jloss",), "\x1b[2Jloss", (Point(1, 1, 2.0), Point(2, 2, 1.0)))
+    lines = [words(line) for line in metric_plot(course, 60, 12, look(), running=True)]
+    assert not any("\x1b" in line for line in lines)
+    assert " loss " in lines[0]
+    assert all(len(line) <= 60 for line in lines)
 
 
 def test_a_metric_without_steps_is_over_time() -> None:

@@ -154,6 +154,11 @@ class WindowView(ScrollView, Generic[T], can_focus=True, inherit_bindings=False)
         if not self.covered():
             self.gpuscale.poke()
 
+    def watch_show_vertical_scrollbar(self, shown: bool) -> None:
+        """The scroll bar has come: it stands where the view was scrolled to before there was one."""
+        if shown and self.is_attached:
+            self.vertical_scrollbar.position = self.scroll_y
+
     def on_resize(self, _event: Any) -> None:
         """Fetch what has come into view."""
         self._drawn.clear()

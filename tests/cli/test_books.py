@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 import time
+from pathlib import Path
 
 import pytest
 
+from gpuscale_tui.model.states import Cause, JobState
 from gpuscale_tui.store import market, snapshots, spans, workers
+from gpuscale_tui.store.checkpoints import SnapshotMeta, SnapshotStore
 from tests.cli.conftest import Cli
 from tests.store.support import Bench, offer
 
@@ -99,6 +102,34 @@ def test_checkpoints(cli: Cli, bench: Bench) -> None:
     rows = cli.json("checkpoints")
     assert [(row["job_id"], row["snapshot"], row["bytes"]) for row in rows] == [("j1", 3, 3000), ("j1", 2, 2000)]
     assert json.dumps(cli.json("checkpoints", "j1")) == json.dumps(rows)
+
+
+def test_checkpoints_are_copied_resumed_from_and_removed(cli: Cli, bench: Bench, tmp_path: Path) -> None:
+    """By their names; nothing is replaced unasked, the last whole one stays, a running job is left alone."""
+    attempt = bench.placed()
+    store = SnapshotStore(cli.home.checkpoints)
+    for number in (1, 2):
+        drawn = store.begin(1)
+        (drawn.path / "model.pt").write_text(f"model {number}")
+        made = store.commit(drawn, {"model.pt": 0o644}, SnapshotMeta(1, 1, 1, 5))
+        bench.write(snapshots.record_snapshot, 1, number, 1, 1, made.size, **bench.by)
+    out = tmp_path / "out"
+    assert cli("checkpoints", "get", "j1/1", str(out)).exit_code == 0
+    assert (out / "model.pt").read_text() == "model 1"
+    assert cli("checkpoints", "get", "j1/2", str(out)).exit_code == 4
+    assert cli("checkpoints", "get", "j1/2", str(out), "--overwrite").exit_code == 0
+    assert (out / "model.pt").read_text() == "model 2"
+    assert cli("checkpoints", "get", "j1/9", str(out)).exit_code == 1
+    assert cli("checkpoints", "get", "j1", str(out)).exit_code == 2
+    assert cli("checkpoints", "resume", "j1/1").exit_code == 4
+    bench.end(attempt, Cause.USER_ERROR, JobState.FAILED)
+    assert cli("checkpoints", "resume", "j1/1").exit_code == 0
+    assert cli("checkpoints", "prune", "j1/1").exit_code == 4
+    assert cli("cancel", "j1").exit_code == 0
+    removed = cli("checkpoints", "prune", "j1/1", "j1/2")
+    assert (removed.exit_code, removed.stdout) == (4, "j1/1 removed\n")
+    assert "j1/2 stays: it is the last whole snapshot of j1" in removed.stderr
+    assert store.numbers(1) == [2]
 
 
 def test_budgets_are_told_beside_the_costs(cli: Cli, bench: Bench) -> None:

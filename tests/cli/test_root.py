@@ -60,8 +60,8 @@ def test_every_verb_that_uses_the_store_takes_a_home(name: str, command: click.C
         return
     assert "--home" in options
     tables = {
-        "queue", "show", "submit", "workers", "audit", "reap", "costs", "checkpoints", "market", "status", "doctor",
-        "notify test",
+        "queue", "show", "submit", "workers", "audit", "reap", "costs", "checkpoints list", "market", "status",
+        "doctor", "notify test",
     }  # fmt: skip
     assert ("--json" in options) == (name in tables)
 

@@ -64,7 +64,7 @@ async def test_digits_show_screens_and_enter_opens_pages(busy_once: Home, make_a
     async with app.run_test(size=(80, 24)) as pilot:
         await settle(pilot)
         for digit, word in zip(
-            "1234567", ("NAME", "DOES", "productive", "following", "ON DISK", "VERDICT", "WHAT"), strict=True
+            "1234567", ("NAME", "DOES", "productive", "following", "unsaved now", "VERDICT", "WHAT"), strict=True
         ):
             await press(pilot, digit)
             assert word in text(app), digit
@@ -426,7 +426,8 @@ async def test_clone_fills_the_form(busy_once: Home, make_app: MakeApp) -> None:
         screen = app.screen
         assert isinstance(screen, FormScreen)
         values = {each.about.name: each.value for each in screen.fields}
-        assert values["command"] == "python train.py --lr 5e-4 --batch 16 --out $CHECKPOINT_DIR"
+        assert values["command"] == "python train.py --lr {lr} --batch {batch} --out $CHECKPOINT_DIR"
+        assert values["sweep"] == "lr=5e-4 batch=16"
         assert values["env"] == "WANDB_MODE=offline"
         assert values["max_runtime"] == "2h"
 

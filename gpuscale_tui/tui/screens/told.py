@@ -40,8 +40,6 @@ class MessagesPage(ModalScreen[None]):
     """The last messages over the screen."""
 
     DEFAULT_CSS = """
-    MessagesPage { align: center middle; background: $background 60%; }
-    MessagesPage:ansi { background: ansi_default; }
     #told-box { width: 96; max-width: 96%; height: 80%; background: $background; border: round $line; }
     .-ascii #told-box { border: ascii $line; }
     """

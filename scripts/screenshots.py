@@ -32,15 +32,22 @@ from gpuscale_tui.tui.messages import EngineState  # noqa: E402
 SIZES = ((80, 24), (120, 40))
 SHOTS: Mapping[str, tuple[str, ...]] = {
     "queue": (),
+    "filter": ("slash", *"status:done,running cost>0.1", "enter", "o", "o"),
+    "marks": ("j", "space", "space", "space"),
+    "job": ("j", "enter"),
+    "story": ("G", "k", "k", "k", "k", "enter"),
     "workers": ("2",),
+    "timeline": ("2", "t"),
+    "worker": ("2", "j", "enter"),
     "costs": ("3",),
     "logs": ("j", "l"),
+    "search": ("j", "l", "slash", *r"loss 1\.4[0-9]+", "enter"),
     "checkpoints": ("5",),
     "market": ("6",),
+    "offer": ("6", "enter"),
     "events": ("7",),
-    "job": ("G", "k", "k", "k", "k", "enter"),
-    "worker": ("2", "j", "enter"),
-    "form": ("j", "c", "tab", "tab", "space", *"seed=1..3"),
+    "settings": ("8",),
+    "form": ("j", "c", "tab", "tab", *" seed=1..3"),
     "stop": ("exclamation_mark",),
     "palette": ("ctrl+p", *"whi"),
     "help": ("question_mark",),
@@ -110,7 +117,8 @@ def main(arguments: list[str]) -> int:
         home = busy_home.make(Path(place) / "home")
         for name, keys, size, theme in shots:
             if name.startswith(wanted):
-                write(directory / f"{name}.svg", asyncio.run(picture(home, keys, size, theme)))
+                own = Home(Path(shutil.copytree(home.path, Path(place) / name)))  # what a key leaves there stays there
+                write(directory / f"{name}.svg", asyncio.run(picture(own, keys, size, theme)))
                 print(name)
     return 0
 

@@ -11,7 +11,7 @@ from typing import Any
 from gpuscale_tui.engine import commands
 from gpuscale_tui.model.errors import Refused
 from gpuscale_tui.model.settings import BudgetConfig, CheckpointConfig, MachinesConfig
-from gpuscale_tui.store import jobs, market, undoing, wallets
+from gpuscale_tui.store import engines, jobs, market, undoing, wallets
 from gpuscale_tui.store.database import Database
 from tests.crash.stage import Fate, Stage
 from tests.sim.faults import Faults
@@ -125,6 +125,11 @@ def rent_by_hand(db: Database, universe: Stage) -> None:
     found = [row for row in db.read(market.offers) if not row.verdict]
     with suppress(Refused):
         db.write(commands.rent, found[0], universe.settings, user="sim", now=universe.now())
+
+
+def rent_nothing(db: Database, universe: Stage) -> None:
+    """A request that names no offer: it is refused."""
+    db.write(engines.ask, "rent", 1, about="nothing", user="sim", now=universe.now())
 
 
 def rented_once(universe: Stage) -> None:
@@ -326,7 +331,10 @@ ALL = (
         (200, faults(list_twice=1.0)), (260, faults()),
     ),
     made("stays", (1, submit(SHORT)), (60, faults(release_error=1.0)), (240, faults()), (241, submit(SHORT))),
-    made("forgotten", (1, submit(LONG, LONG)), (200, fate(listed=False)), (440, fate()), (500, submit(SHORT))),
+    made(  # what is hidden from us costs on beside what replaces it: the cap has room for both
+        "forgotten", (1, submit(LONG, LONG)), (200, fate(listed=False)), (440, fate()), (500, submit(SHORT)),
+        max_hourly_budget=3.0,
+    ),
     made("dearer", (0, fate(dearer=20_000)), (1, submit(SHORT))),
     made("hangs", (0, faults(boot_hangs=1.0)), (1, submit(SHORT)), (60, faults()), (700, submit(SHORT))),
     made("skewed", (0, fate(skew_ms=-3_600_000, dollars=-1.0)), (1, submit(SHORT)), (150, fate())),
@@ -380,7 +388,10 @@ ALL = (
         (152, cancel_later(2, 30_000)), (160, take_back(2)), (170, release_later(60_000)),
         (175, cancel_later(1, 20_000)), (180, die),
     ),
-    made("by hand", (1, submit(SHORT)), (20, command("rent", rent_by_hand)), (200, submit(SHORT)), (400, rented_once)),
+    made(
+        "by hand", (1, submit(SHORT)), (20, command("rent", rent_by_hand)), (60, command("rent", rent_nothing)),
+        (200, submit(SHORT)), (400, rented_once),
+    ),
     made("odd replies", (0, fate(odd=True)), (30, fate()), (31, submit(SHORT))),
 )  # fmt: skip
 SCENARIOS = {scenario.name: scenario for scenario in ALL}

@@ -45,7 +45,8 @@ def read_story(connection: sqlite3.Connection, moment: Moment, job_id: int) -> J
         return None
     attempts = queries.attempts(connection, job_id)[::-1]
     machines = {number: workers.get(connection, number) for number in {attempt.worker_id for attempt in attempts}}
-    used = progress.usage_now(connection, [] if row.worker_id is None else [row.worker_id])
+    there = [row.worker_id] if row.worker_id is not None and row.state == "running" else []
+    used = progress.usage_now(connection, there)
     return JobStory(
         row=row,
         job=job,

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from gpuscale_tui.model.errors import GpuscaleError
 from gpuscale_tui.tui.logs.helper import Helper, SearchError, compiled
 from gpuscale_tui.tui.logs.layout import Part, filtered, folded, plain
 from gpuscale_tui.tui.logs.metrics import find_metric
-from gpuscale_tui.tui.logs.scan import Found, Slice, Texts, run
+from gpuscale_tui.tui.logs.scan import Found, Slice, Spans, Texts, run
 from gpuscale_tui.tui.logs.sweep import Place, Sweep, nearest
 
 if TYPE_CHECKING:
-    from textual.worker import Worker
-
     from gpuscale_tui.tui.app import GpuscaleApp
     from gpuscale_tui.tui.widgets.filter import FilterBar
     from gpuscale_tui.tui.widgets.log_view import LogView
@@ -54,7 +51,7 @@ class LogFinding:
         self._seek: tuple[Sought, Place, bool] | None = None
         self._origin: Place | None = None
         self._following = True
-        self._workers: dict[str, Worker[object]] = {}
+        self._at_work: set[str] = set()
         self._broken: object = None
         self._told = 0.0
         self._helper: Helper | None = None
@@ -96,24 +93,26 @@ class LogFinding:
         if self.output.stream is None or not self._parts:
             return
         self.index = self.index or self._sweep_of("", 0, None)
-        broken = self._broken == self.output.stream
-        if self.index is not None and not broken and not self._works("index") and self.index.next(self._parts):
-            self._work(self._index_all, "index")
-        if self.search is not None and not self._works("find") and self.search.next(self._parts):
-            self._work(partial(self._search_all, self.search), "find")
-        if self.search is not None:
-            texts = [item.shown.text for _, item in self.output.items_here() if item.row.kind == "line"]
-            missing = [text for text in dict.fromkeys(texts) if text and text not in self.output.matches]
-            if missing:
-                self._work(partial(self._mark, self.search, missing), "marks")
+        if self.index is not None and self._broken != self.output.stream and self.index.next(self._parts):
+            self._work("index", self._index_all)
+        if self.search is not None and self.search.next(self._parts):
+            self._work("find", self._search_all)
+        if self.search is not None and self._unmarked():
+            self._work("marks", self._mark_all)
 
-    def _work(self, work: Callable[[], Any], group: str) -> None:
-        """Do something beside the screen, instead of what was done in this group so far."""
-        self._workers[group] = self.run_worker(work, group=group, exclusive=True)
+    def _work(self, name: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something beside the screen, unless it is being done: it goes on with what is wanted by then."""
+        if name in self._at_work:
+            return
+        self._at_work.add(name)
 
-    def _works(self, group: str) -> bool:
-        worker = self._workers.get(group)
-        return worker is not None and not worker.is_finished
+        async def working() -> None:
+            try:
+                await work()
+            finally:
+                self._at_work.discard(name)
+
+        self.run_worker(working, group=name)
 
     async def _index_all(self) -> None:
         try:
@@ -126,15 +125,17 @@ class LogFinding:
             self.notify(f"Errors and epochs cannot be looked for: {error}", severity="error", timeout=6, markup=False)
         self.tell_found()
 
-    async def _search_all(self, search: Sweep) -> None:
-        try:
-            while search is self.search and (task := search.next(self._parts)) is not None:
+    async def _search_all(self) -> None:
+        """The search that is wanted; one that was given up meanwhile is forgotten."""
+        while (search := self.search) is not None and (task := search.next(self._parts)) is not None:
+            try:
                 found = await self.helper.look(task)
-                if search is self.search:
-                    self._went_on(search, changed=search.take(task, found))
-        except (GpuscaleError, sqlite3.Error, OSError) as error:
-            self._stop_search(search, error)
-        if search is self.search:
+            except (GpuscaleError, sqlite3.Error, OSError) as error:
+                self._stop_search(search, error)
+                continue
+            if search is self.search:
+                self._went_on(search, changed=search.take(task, found))
+        if self.search is not None:
             self._show_mode()
             self.tell_found()
 
@@ -145,17 +146,22 @@ class LogFinding:
             self._show_mode()
             self.tell_found()
 
-    async def _mark(self, search: Sweep, texts: list[str]) -> None:
-        try:
-            found = await self.helper.spans(Texts(search.pattern, search.flags, texts))
-        except SearchError as error:
-            self._stop_search(search, error)
-            return
-        except (GpuscaleError, OSError) as error:
-            self.notify(str(error), severity="error", timeout=4, markup=False)
-            return
-        if search is not self.search:
-            return
+    def _unmarked(self) -> list[str]:
+        """Lines in view of which it is not known yet where they match."""
+        texts = [item.shown.text for _, item in self.output.items_here() if item.row.kind == "line"]
+        return [text for text in dict.fromkeys(texts) if text and text not in self.output.matches]
+
+    async def _mark_all(self) -> None:
+        while (search := self.search) is not None and (texts := self._unmarked()):
+            try:
+                found = await self.helper.spans(Texts(search.pattern, search.flags, texts))
+            except (GpuscaleError, OSError) as error:
+                self._stop_search(search, error)
+                continue
+            if search is self.search:
+                self._take_marks(texts, found)
+
+    def _take_marks(self, texts: list[str], found: Spans) -> None:
         matches = self.output.matches
         if len(matches) > MOST_MARKED:
             matches.clear()
@@ -251,14 +257,13 @@ class LogFinding:
                 self.trouble = f"no regular expression: {error}"
             else:
                 self.search = self._sweep_of(pattern, flags, self._origin)
-                if self.search is not None:
-                    self._work(partial(self._search_all, self.search), "find")
         if self.search is not None and self._origin is not None:
             attempt, line = self._origin
             self.seek("match", backwards=True, place=(attempt, line + 1))
         self._show_mode()
         self.output.forget_drawn()
         self.tell_found()
+        self.go_on()
 
     def on_input_changed(self, event: Any) -> None:
         """Another letter: the search before it is given up."""
@@ -360,7 +365,9 @@ class LogFinding:
             return
         first = row.line if row.kind == "section" else self._section_of(row.attempt, row.line)
         self.unfolded ^= {(row.attempt, first)}
-        self.output.go_to((row.attempt, first))
+        self.output.leave_end()
+        if row.kind != "section":
+            self.output.go_to((row.attempt, first))
         self._show_mode()
 
     def _section_of(self, attempt: int, line: int) -> int:

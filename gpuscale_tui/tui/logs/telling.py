@@ -7,6 +7,8 @@ from gpuscale_tui.tui.logs.finding import LogFinding
 from gpuscale_tui.tui.logs.sweep import Sweep, rank_of
 from gpuscale_tui.tui.look import Line, Span
 
+NARROW = 100
+
 
 def found_line(finding: LogFinding) -> tuple[list[Span], Line]:
     """What is looked for and how far that is; empty when there is nothing to tell."""
@@ -40,17 +42,19 @@ def _count(finding: LogFinding, search: Sweep) -> list[Span]:
     return [(plural(total, "match", "matches"), "strong" if total else "muted")]
 
 
-def counts_line(finding: LogFinding) -> list[Span]:
-    """How many errors and warnings there are, with a sign and a word."""
+def counts_line(finding: LogFinding, width: int) -> list[Span]:
+    """How many errors and warnings there are, with a sign and a word, short where there is little room."""
     if finding.index is None:
         return []
     glyphs, more = finding.gpuscale.look.glyphs, "" if finding.index.next(finding.output.lineup.parts) is None else "+"
     spans: list[Span] = []
-    for which, sign, word, role in (
-        (0, glyphs.states["failed"], "error", "bad"),
-        (1, glyphs.warn, "warning", "warn"),
-    ):
+    short = width < NARROW
+    kinds = (
+        (0, glyphs.states["failed"], "err" if short else "error", "bad"),
+        (1, glyphs.warn, "warn" if short else "warning", "warn"),
+    )
+    for which, sign, word, role in kinds:
         count = finding.index.count(which)
         if count:
-            spans.append((f"{sign} {count:,}{more} {word}{'s' if count != 1 or more else ''}  ", role))
+            spans.append((f"{sign} {count:,}{more} {word}{'s' if (count != 1 or more) and not short else ''}  ", role))
     return spans

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gpuscale_tui.policy.output import classify
@@ -35,13 +35,12 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Rows of a stream as they were read. `began` is when each attempt began to print, where it is known."""
+    """Rows of a stream as they were read."""
 
     stream: Stream
     layout: Layout
     first: int
     items: tuple[Item, ...]
-    began: Mapping[int, int]
 
     @property
     def lines(self) -> int:
@@ -72,15 +71,9 @@ def read_window(stream: Stream, build: Build, rows: tuple[int | None, int], mann
         start = max(0, layout.total - count) if first is None else max(0, min(first, layout.total - 1))
         wanted = [layout.at(index) for index in range(start, min(start + count, layout.total))]
         items = _Items(connection, stream.job_id, manner, kept).of(wanted)
-        began = _began(connection, stream.job_id, layout.parts) if manner.times else {}
-        return Window(stream, layout, start, items, began)
+        return Window(stream, layout, start, items)
 
     return query
-
-
-def _began(connection: sqlite3.Connection, job_id: int, parts: Sequence[Part]) -> dict[int, int]:
-    first = {part.attempt: line_times(connection, job_id, part.attempt, 0, 1)[0] for part in parts}
-    return {attempt: at for attempt, at in first.items() if at is not None}
 
 
 class _Items:

@@ -65,9 +65,7 @@ def read_shelf(connection: sqlite3.Connection, moment: Moment, view: View, job_i
 
 
 def read_tried(connection: sqlite3.Connection, job: JobRow) -> tuple[Tried, ...]:
-    """The attempts of a job that has had several."""
-    if job.attempt < 2:
-        return ()
+    """The attempts of a job, the newest of them where there are very many."""
     tried = []
     for attempt in queries.attempts(connection, job.id)[-MOST_CAPTIONS:]:
         worker = workers.get(connection, attempt.worker_id)
@@ -139,6 +137,7 @@ class LogsScreen(LogFinding, LogTaking, BaseScreen[Shelf], JobHandlers):
         if self._job is None:
             self.output.empty = "No job yet: its output will appear here. Press 1, then n, for a new one."
         glyphs = self.gpuscale.look.glyphs
+        self.output.began = {t.attempt.number: t.attempt.started_at or t.attempt.assigned_at for t in self._tried}
         self.output.captions = {tried.attempt.number: caption(tried, now, glyphs) for tried in self._tried}
         self._open(self._stream())
         if isinstance(output, Window):
@@ -176,22 +175,22 @@ class LogsScreen(LogFinding, LogTaking, BaseScreen[Shelf], JobHandlers):
         left: list[Span] = [(job_label(job.id), "title"), ("  ", "text"), look.state(job.state), ("  ", "text")]
         if stream is not None and stream.attempt == ALL:
             left.append((f"all {job.attempt} attempts  ", "accent"))
-        elif stream is not None:
+        elif stream is not None and job.attempt > 1:
             left.append(
                 (f"attempt {stream.attempt} of {job.attempt}  ", "warn" if stream.attempt < job.attempt else "muted")
             )
         left.append((clean(job.name, ascii_only=look.glyphs.ascii), "strong"))
         right: Line = [("no attempt yet", "muted")]
         if stream is not None:
-            right = [*counts_line(self), self.output.badge()]
+            right = [*counts_line(self, self.size.width), self.output.badge()]
         self.heading.tell(left, right)
 
     def tell_found(self) -> None:
         """What is looked for, in a line of its own while there is something to tell."""
         left, right = found_line(self)
-        self.found.display = bool(left)
-        if left:
-            self.found.tell(left, right)
+        typing = self.line is not None and self.line.has_focus
+        self.found.display = bool(left) or typing
+        self.found.tell(left, right)
         self._tell()
 
     @property

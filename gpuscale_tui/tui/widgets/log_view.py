@@ -46,12 +46,12 @@ class LogView(WindowView[Item]):
         self.variant: object = None
         self.lineup: Layout = plain(())
         self.captions: Mapping[int, str] = {}
+        self.began: Mapping[int, int] = {}
         self.matches: dict[str, tuple[tuple[int, int], ...]] = {}
         self.range_from: Place | None = None
         self._cursor = 0
         self._place: Place | None = None
         self._lines = 0
-        self._began: Mapping[int, int] = {}
         self._kept: Kept = {}
         self._wanted: Place | None = None
         self._hidden = 0
@@ -92,7 +92,7 @@ class LogView(WindowView[Item]):
             return
         grown, anew = window.lines - self._lines, not self.fetched
         self.unseen = 0 if self.follow or anew else self.unseen + max(0, grown)
-        self._lines, self._began = window.lines, window.began
+        self._lines = window.lines
         turned = window.layout.total != self.lineup.total or bool(window.layout.segments != self.lineup.segments)
         old_top, self.lineup = self.top, window.layout
         self.put(window.layout.total, window.first, window.items, now)
@@ -109,6 +109,9 @@ class LogView(WindowView[Item]):
     def _keep_cursor(self, old_top: int) -> None:
         """The rows have moved: the cursor stays on its line, and that where it was on the screen."""
         assert self._place is not None
+        here = self.lineup.at(min(self._cursor, self.lineup.total - 1)) if self.lineup.total else None
+        if here is not None and here.kind != "line" and (here.attempt, here.line) == self._place:
+            return  # a section or a rule, which is no line of its own
         found = self.lineup.find(*self._place)
         moved, self._cursor = found - self._cursor, found
         if moved:
@@ -151,12 +154,21 @@ class LogView(WindowView[Item]):
         if self.follow:
             return f"{glyphs.states['running']} following", "good"
         more = f"  {glyphs.falling} +{plural(self.unseen, 'new line')}" if self.unseen else ""
-        return f"{glyphs.states['idle']} {self.cursor + 1:,} of {self.total:,}{more}", "warn"
+        return f"{glyphs.states['idle']} {self._where()}{more}", "warn"
+
+    def _where(self) -> str:
+        """The line under the cursor, by its own number."""
+        if not self.total:
+            return "no line"
+        row = self.lineup.at(self.cursor)
+        lines = next((part.lines for part in self.lineup.parts if part.attempt == row.attempt), 0)
+        attempt = f"attempt {row.attempt} " if len(self.lineup.parts) > 1 else ""
+        return f"attempt {row.attempt}" if row.kind == "rule" else f"{attempt}line {row.line + 1:,} of {lines:,}"
 
     def _dress(self) -> Dress:
         numbers = len(f"{max((part.lines for part in self.lineup.parts), default=0):,}") if self.numbered else 0
         left = 0 if self.wrap else self.left
-        return Dress(self.look, self.now, self.times, numbers, left, self._began, self.captions)
+        return Dress(self.look, self.now, self.times, numbers, left, self.began, self.captions)
 
     def prefix_width(self) -> int:
         """Cells before the text: margin, time, number."""
@@ -348,6 +360,15 @@ class LogView(WindowView[Item]):
         if new_value < old_value and self.follow and self.top + self.page < self.total:
             self._set_follow(False)
             self._lead(self.top + self.page - 1)
+
+    def on_resize(self, event: Any) -> None:
+        """The end stays in view where it is followed, else the cursor."""
+        super().on_resize(event)
+        self._pieces = []
+        if self.follow:
+            self.go_to_line(max(0, self.total - self.page))
+        elif self.total:
+            self.show_line(self.cursor)
 
     def on_click(self, event: Any) -> None:
         """A click puts the cursor on a row."""

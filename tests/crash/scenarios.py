@@ -360,7 +360,7 @@ ALL = (
     made("expires", (0, fate(ends_in_sec=200.0)), (1, submit(TRAIN, TRAIN)), (190, fate()), expiry_lead_sec=60.0),
     made("bids", (0, fate(outbid=True)), (1, submit(TRAIN)), (200, fate()), (300, fate(outbid=True)), (340, fate())),
     made(
-        "poor", (0, forget_provider), (0, fate(dollars=0.9)), (1, submit(TRAIN, TRAIN)), (100, fate()),
+        "poor", (0, forget_provider), (0, fate(dollars=0.6)), (1, submit(TRAIN, TRAIN)), (100, fate()),
         (400, submit(SHORT)),
     ),
     made(

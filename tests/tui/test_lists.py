@@ -257,6 +257,21 @@ async def test_hostile_names_and_filters_are_harmless(busy_home: Home, make_app:
             assert db.connection.execute("SELECT count(*) FROM jobs").fetchone()[0] == 22
 
 
+async def test_a_store_that_cannot_be_read_ends_no_action(busy_home: Home, make_app: MakeApp) -> None:
+    """A, V and X say so and leave everything as it was."""
+    app = make_app(busy_home)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await press(pilot, "space")
+        with Database(busy_home.database) as db:
+            db.connection.execute("ALTER TABLE jobs RENAME TO gone")
+        for key in ("A", "V", "X"):
+            app.clear_notifications()
+            await press(pilot, key)
+            assert any("cannot be read" in note.message for note in app._notifications), key
+        assert len(listing(app).marked) == 2
+
+
 async def test_events_are_filtered_and_opened(busy_home: Home, make_app: MakeApp) -> None:
     """kind, job, machine, cause and text choose; Enter goes to the job, the machine, or the market for a host."""
     with Database(busy_home.database) as db:

@@ -121,7 +121,7 @@ class EventsScreen(ListScreen[EventPage, Event]):
 
     async def ids_shown(self) -> Iterable[int]:
         """Ids of the newest events that match, as far as the search has come."""
-        ids = await self.gpuscale.reader.database.read(self._list.ids, self.wanted, MOST_EXPORTED)
+        ids = await self.ask(self._list.ids, self.wanted, MOST_EXPORTED)
         if len(ids) == MOST_EXPORTED:
             self.notify(f"The newest {plural(MOST_EXPORTED, 'event')} are written; a filter chooses others", timeout=6)
         return ids
@@ -129,7 +129,7 @@ class EventsScreen(ListScreen[EventPage, Event]):
     async def rows_for(self, ids: Iterable[Hashable]) -> Sequence[Event]:
         """These events."""
         wanted = [each for each in ids if isinstance(each, int)]
-        return await self.gpuscale.reader.database.read(events_of, wanted)
+        return await self.ask(events_of, wanted)
 
 
 def _about(row: Event) -> tuple[int | None, int | None]:

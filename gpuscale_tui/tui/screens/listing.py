@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+import sqlite3
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from textual.widget import Widget
 
+from gpuscale_tui.model.errors import GpuscaleError
 from gpuscale_tui.model.query import FieldKind, Query, QueryError, parse_query
 from gpuscale_tui.tui.format import clean, plural
 from gpuscale_tui.tui.kept import Choice
@@ -22,6 +24,7 @@ from gpuscale_tui.tui.widgets.rows_table import RowsTable
 from gpuscale_tui.tui.widgets.title import Title
 
 C = TypeVar("C")
+T = TypeVar("T")
 R = TypeVar("R", bound=Any)
 
 NO_QUERY = Query()
@@ -117,6 +120,14 @@ class ListScreen(BaseScreen[C], Generic[C, R]):
         """The rows with these ids, as far as there are any."""
         wanted = frozenset(ids)
         return [row for row in self._rows if row.id in wanted]
+
+    async def ask(self, query: Callable[..., Sequence[T]], *args: Any, **kwargs: Any) -> Sequence[T]:
+        """Ask the store something for an action; nothing when it cannot be read, which is said."""
+        try:
+            return await self.gpuscale.reader.database.read(query, *args, **kwargs)
+        except (GpuscaleError, sqlite3.Error) as error:
+            self.notify(f"The store cannot be read: {error}", severity="error", timeout=8, markup=False)
+            return ()
 
     # rows come
 
@@ -290,6 +301,8 @@ class ListScreen(BaseScreen[C], Generic[C, R]):
     async def do_list_all(self) -> None:
         """Mark all that the filter shows; when all are marked, none of them."""
         shown = frozenset(await self.ids_shown())
+        if not shown:
+            return
         self.mark(self.marked - shown if shown <= self.marked else self.marked | shown)
 
     def mark(self, ids: frozenset[Hashable]) -> None:
@@ -320,6 +333,9 @@ class ListScreen(BaseScreen[C], Generic[C, R]):
 
         app, now = self.gpuscale, self.gpuscale.now()
         ids = list(self.marked or await self.ids_shown())
+        if not ids:
+            app.notify("There is nothing to write", timeout=3)
+            return
         path = Path(app.home.path) / "exports" / file_name(self.NAME, now)
         try:
             count = await write_csv(path, self.table.columns, ids, self.rows_for, app.look, now)

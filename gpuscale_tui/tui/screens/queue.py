@@ -126,15 +126,15 @@ class QueueScreen(ListScreen[JobPage, JobRow], JobHandlers):
     async def ids_shown(self) -> Iterable[int]:
         """Ids of all jobs that the filter lets through."""
         view, now = self.view, self.gpuscale.now()
-        return await self.gpuscale.reader.database.read(self._list.ids, view, now)
+        return await self.ask(self._list.ids, view, now)
 
     async def ids_between(self, one: Hashable, other: Hashable) -> Iterable[int]:
         """Ids from one job to another, as they are shown."""
         view, now = self.view, self.gpuscale.now()
-        return await self.gpuscale.reader.database.read(self._list.between, view, one, other, now)  # type: ignore[arg-type]
+        return await self.ask(self._list.between, view, one, other, now)
 
     async def rows_for(self, ids: Iterable[Hashable]) -> Sequence[JobRow]:
         """The rows of these jobs."""
         wanted = [each for each in ids if isinstance(each, int)]
         alive = self.gpuscale.snapshot.engine.kind != "none"
-        return await self.gpuscale.reader.database.read(rows_for, wanted, engine_alive=alive)
+        return await self.ask(rows_for, wanted, engine_alive=alive)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from pathlib import Path
 
@@ -154,8 +155,9 @@ async def test_a_copy_is_stopped(
         assert isinstance(app.screen, DirectoryPicker)
         app.screen.line.value = str(tmp_path / "out")
         send(app, "enter")
-        while not (isinstance(app.screen, CheckpointsScreen) and app.screen.transfer[0] and begun.is_set()):
-            await pilot.pause(0.01)
+        async with asyncio.timeout(120):
+            while not (isinstance(app.screen, CheckpointsScreen) and app.screen.transfer[0] and begun.is_set()):
+                await pilot.pause(0.01)
         await app.do("checkpoint.get")
         send(app, "x")
         await settle(pilot)

@@ -76,6 +76,19 @@ class CheckpointsScreen(ListScreen[Page, SnapshotLine], CheckpointHandlers):
         """What is unsaved, title, table."""
         return (self.losing, self.heading, self.table)
 
+    def on_mount(self) -> None:
+        """What runs is known before it is read what that would lose: the lines have their place at once."""
+        super().on_mount()
+        status = self.gpuscale.snapshot.status
+        running = status.jobs.get("running", 0) if status is not None else 0
+        self._lines = 1 + min(running, self._most)
+        self.losing.change([[]] * self._lines)
+
+    @property
+    def _most(self) -> int:
+        """Jobs with unsaved work that are named."""
+        return max(1, self.app.size.height // 8)
+
     @property
     def view(self) -> SnapshotView:
         """Which snapshots, in which order."""
@@ -97,7 +110,7 @@ class CheckpointsScreen(ListScreen[Page, SnapshotLine], CheckpointHandlers):
             self.gpuscale.spawn(self._look(unknown[:LOOKED_AT]))
 
     def _tell_unsaved(self, page: Page) -> None:
-        lines = unsaved_lines(page.unsaved, self.gpuscale.look, max(1, self.app.size.height // 8))
+        lines = unsaved_lines(page.unsaved, self.gpuscale.look, self._most)
         higher = len(lines) != self._lines
         self._lines = len(lines)
         self.losing.change(lines)

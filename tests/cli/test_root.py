@@ -116,7 +116,10 @@ def test_the_screen_needs_a_terminal_that_can_place_text(cli: Cli) -> None:
     assert b"TERM is 'dumb'" in err
 
 
-@pytest.mark.parametrize("arguments", [["--exit-when-idle"], ["--autopilot", "queue"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--exit-when-idle"], ["--autopilot", "queue"], ["--readonly", "--autopilot"], ["--readonly", "queue"]],
+)
 def test_options_that_do_not_go_together(cli: Cli, arguments: list[str]) -> None:
     """Wrong usage."""
     assert cli(*arguments).exit_code == 2

@@ -24,8 +24,8 @@ from tests.pseudo import PATIENCE_SEC, Pty
 class Terminal(Pty):
     """The screen on a pseudo terminal of 80 by 24."""
 
-    def __init__(self, home: Home, **environ: str) -> None:
-        super().__init__(["--home", str(home.path)], **environ)
+    def __init__(self, home: Home, *options: str, **environ: str) -> None:
+        super().__init__(["--home", str(home.path), *options], **environ)
 
 
 @pytest.fixture
@@ -163,6 +163,26 @@ def test_ctrl_z_puts_the_screen_aside_and_fg_brings_it_back(home: Home, terminal
     terminal.wait_for(b"Queue", after=stopped)
     terminal.send(b"q")
     assert terminal.ended() == 0
+
+
+def test_read_only_neither_starts_an_engine_nor_makes_a_home(home: Home) -> None:
+    """Over a home that is there it shows it; over none it says so and ends."""
+    for there in (False, True):
+        if there:
+            home.ensure()
+            with Database(home.database) as store:
+                store.write(commands.submit, home, [JobSpec(image="x", command="y", name="looked at")], now=1)
+        terminal = Terminal(home, "--readonly")
+        try:
+            if there:
+                terminal.wait_for(b"looked at")
+                assert b"read-only" in terminal.output
+                assert running_engine(home) is None
+                terminal.send(b"q")
+            assert terminal.ended() == (0 if there else 1)
+            assert home.database.exists() is there
+        finally:
+            terminal.close()
 
 
 def process_state(pid: int) -> str:

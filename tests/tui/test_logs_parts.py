@@ -240,3 +240,17 @@ def test_paths_are_completed(tmp_path: Path) -> None:
     assert completion(f"{tmp_path}/res") == f"{tmp_path}/results/"
     assert completion(f"{tmp_path}/x") is None
     assert completion(f"{tmp_path}/none/x") is None
+
+
+def test_output_that_came_after_the_last_look_is_no_reason_to_look_again(log: sqlite3.Connection) -> None:
+    """A slice may read more than was known of when it was asked for: that is more than enough, not something else."""
+    logs.append(log, 1, 1, 0, b"one\n")
+    known = parts_of(log, Stream(1, 1))
+    logs.append(log, 1, 1, 4, b"two\n")
+    sweep = Sweep(1, None)
+    while (task := sweep.next(known)) is not None:
+        assert sweep.generation < 10
+        sweep.take(task, in_snapshot(log, run, task))
+        sweep.generation += 1
+    assert sweep.next(known) is None
+    assert sweep.next(parts_of(log, Stream(1, 1))) is None

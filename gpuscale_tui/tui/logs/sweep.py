@@ -53,7 +53,7 @@ class Sweep:
             done = self._covered.get(part.attempt) or self._begin(part)
             if backwards and not done.back_done:
                 return self._slice(part.attempt, done.low, done.low_chunk, forward=False)
-            if not backwards and done.size != part.size:
+            if not backwards and done.size < part.size:  # more may have been read than was known of here
                 return self._slice(part.attempt, done.high, done.high_chunk, forward=True)
         return None
 

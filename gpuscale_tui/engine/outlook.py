@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gpuscale_tui.engine.budgets import look
 from gpuscale_tui.model.budget import DAY_MS, Budget, Scope, begins, month_start
@@ -109,7 +109,10 @@ def of_queue(connection: sqlite3.Connection, budget: Budget, cap: int, max_worke
     runs = outlook.running(connection)
     progress = progress_of(connection, [run.job_id for run in runs])
     occupied = [Occupied(_left(run, progress.get(run.job_id), history, now), run.rate) for run in runs]
-    return forecast(batches, occupied, Means(max_workers, cap, _boot(connection), _purses(connection, budget, now)))
+    found = forecast(batches, occupied, Means(max_workers, cap, _boot(connection), _purses(connection, budget, now)))
+    if found.jobs and (budget.projects or budget.users or budget.per_job is not None):
+        return replace(found, basis=(*found.basis, "limits of projects, users and single jobs are not in it"))
+    return found
 
 
 def _shared(up: dict[str, int], waiting: dict[str, int]) -> dict[str, int]:

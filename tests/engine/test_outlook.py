@@ -91,6 +91,7 @@ def test_the_queue_is_priced_by_the_offers_that_serve_it(bench: Bench) -> None:
     assert held.done_in is not None
     assert held.done_in.likely > found.done_in.likely
     assert any("the daily budget of $1.00 holds it up" in words for words in held.basis)
+    assert _queue(bench, Budget(per_job=DOLLAR)).basis[-1] == "limits of projects, users and single jobs are not in it"
 
 
 def test_a_running_job_is_judged_by_its_own_progress(bench: Bench) -> None:

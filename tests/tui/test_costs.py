@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from textual.pilot import Pilot
 
 from gpuscale_tui.policy.forecast import Forecast, Range
 from gpuscale_tui.store.home import Home
@@ -23,6 +27,19 @@ def _text(app: GpuscaleApp) -> str:
     return "\n".join(shown(app))
 
 
+async def _until(pilot: Pilot[Any], *words: str, gone: str = "") -> None:
+    """Until the terminal shows all of these words, and not what is to be gone."""
+    app = pilot.app
+    assert isinstance(app, GpuscaleApp)
+    for _ in range(200):
+        text = _text(app)
+        if all(word in text for word in words) and not (gone and gone in text):
+            return
+        await settle(pilot)
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"{words} without {gone!r} in {_text(app)}")
+
+
 def _toasts(app: GpuscaleApp) -> str:
     return "\n".join(note.message for note in app._notifications)
 
@@ -32,9 +49,7 @@ async def test_a_tall_terminal_shows_books_rate_and_forecast_at_once(busy_once: 
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
         await press(pilot, "3")
-        text = _text(app)
-        for words in ("productive", "highest $/h", "cap $4.00", "forecast", "jobs done in about", "j11 whisper"):
-            assert words in text, words
+        await _until(pilot, "productive", "highest $/h", "cap $4.00", "forecast", "jobs done in about", "j11 whisper")
 
 
 async def test_a_low_terminal_shows_them_by_v(busy_once: Home, make_app: MakeApp) -> None:
@@ -42,21 +57,15 @@ async def test_a_low_terminal_shows_them_by_v(busy_once: Home, make_app: MakeApp
     async with app.run_test(size=(80, 24)) as pilot:
         await settle(pilot)
         await press(pilot, "3")
-        assert "productive" in _text(app)
-        assert "14 of 16 jobs in 1h42m (" in _text(app)
-        assert "highest $/h" not in _text(app)
+        await _until(pilot, "productive", "14 of 16 jobs in 1h42m (", gone="highest $/h")
         await press(pilot, "v")
-        assert "highest $/h" in _text(app)
-        assert "productive" not in _text(app)
+        await _until(pilot, "highest $/h", gone="productive")
         await press(pilot, "v")
-        text = _text(app)
-        assert "rests on" in text
-        assert "max_workers 8, cap $4.00/h" in text
-        assert "highest $/h" not in text
+        await _until(pilot, "rests on", "max_workers 8, cap $4.00/h", gone="highest $/h")
         await press(pilot, "v")
-        assert "productive" in _text(app)
+        await _until(pilot, "productive", gone="rests on")
         await press(pilot, "v", "escape")
-        assert "productive" in _text(app)
+        await _until(pilot, "productive", gone="highest $/h")
 
 
 async def test_b_and_t_go_through_keys_and_times(busy_once: Home, make_app: MakeApp) -> None:
@@ -128,10 +137,9 @@ async def test_nothing_spent_yet(tmp_path: Path, make_app: MakeApp) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
         await press(pilot, "3")
-        text = _text(app)
-        assert "Nothing was spent in this time." in text
-        assert "nothing was rented in this time" in text
-        assert "nothing waits or runs" in text
+        await _until(
+            pilot, "Nothing was spent in this time.", "nothing was rented in this time", "nothing waits or runs"
+        )
 
 
 async def test_forecasts_in_words(busy_once: Home, make_app: MakeApp) -> None:

@@ -18,7 +18,7 @@ LOW, TALL = (80, 24), (120, 40)
 @pytest.mark.parametrize(
     ("name", "keys", "size"),
     [("rate", ("3", "v"), LOW), ("forecast", ("3", "v", "v"), LOW), ("offer", ("6", "enter"), LOW),
-     ("offer-tall", ("6", "enter"), TALL), ("refused-offer", ("6", "G", "enter"), LOW), ("rent", ("6", "R"), LOW)],
+     ("offer-tall", ("6", "enter"), TALL), ("refused-offer", ("6", "G", "enter"), LOW)],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
 def test_views(  # noqa: PLR0917 - fixtures

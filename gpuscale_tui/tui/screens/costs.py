@@ -60,6 +60,9 @@ NAMED = 200
 TALL = 34
 """Lines of a terminal that has room for the books, the plot and the forecast at once."""
 PLOT_ROWS = 11
+KINDS_LEAST = len(KINDS) + 2
+AROUND = 10
+"""Lines that header, tabs, title, footer and the first rows of the table take."""
 FORECAST_MS = 3_000
 """A forecast is made anew so often at most: with a long queue it takes some 30 ms of a thread."""
 EMPTY = ((), (("Nothing was spent in this time.", "strong"),), (), (("t", "key"), (" shows another time.", "muted")))
@@ -236,7 +239,8 @@ class CostsScreen(BaseScreen[Books]):
         self.rate.styles.height = "1fr" if view == "rate" else PLOT_ROWS
         self.kinds.display = True
         if view == "books":
-            self.kinds.styles.height = len(self._money(books, look, 80))
+            room = self.size.height - (PLOT_ROWS if tall else 0) - AROUND
+            self.kinds.styles.height = max(KINDS_LEAST, min(len(self._money(books, look, 80)), room))
             self.kinds.write(lambda width: self._money(books, look, width), now)
         elif view == "rate":
             self.kinds.styles.height = 2
@@ -247,11 +251,11 @@ class CostsScreen(BaseScreen[Books]):
         self.rate.write(lambda width, height: rate_lines(books.rates, books.cap, look, width, height))
 
     def _money(self, books: Books, look: Look, width: int) -> list[Line]:
-        """The kinds of time, bills that differ, what is left to pay with, the limits, the forecast."""
+        """The kinds of time, the forecast, bills that differ, what is left to pay with, the limits."""
         return [
-            *kind_lines(books.costs, look, width), *bill_lines(books.costs, look, width),
-            *wallet_lines(books.wallets, look, width), *limit_lines(books.limits, look, width),
-            forecast_line(books.forecast, width, look), [],
+            *kind_lines(books.costs, look, width), forecast_line(books.forecast, width, look),
+            *bill_lines(books.costs, look, width), *wallet_lines(books.wallets, look, width),
+            *limit_lines(books.limits, look, width), [],
         ]  # fmt: skip
 
     def do_costs_by(self) -> None:

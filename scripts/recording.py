@@ -2,8 +2,8 @@
 
     python scripts/recording.py [DIRECTORY]
 
-Writes demo.cast (asciicast version 2) and, where termtosvg is installed, demo.svg, an animated picture of it. Takes some
-ninety seconds. Two runs are not alike: the program runs at its own pace, as it does for a user.
+Writes demo.cast (asciicast version 2) and, where termtosvg is installed, demo.svg, an animated picture of it. Takes
+some ninety seconds. Two runs are not alike: the program runs at its own pace, as it does for a user.
 """
 
 from __future__ import annotations

@@ -227,7 +227,9 @@ class MachinesConfig:
     ] = 3
     usage_interval_sec: Annotated[
         float,
-        Meta(ge=0, le=86_400, description="Seconds between two looks at a machine's GPU, CPU and memory use; 0 is off."),
+        Meta(
+            ge=0, le=86_400, description="Seconds between two looks at a machine's GPU, CPU and memory use; 0 is off."
+        ),
     ] = 15.0
     spot_evictions: Annotated[
         int, Meta(ge=1, le=1_000, description="Spot machines lost within an hour before `auto` rents on demand again.")

@@ -453,7 +453,7 @@ class BazaarPort:
 
 
 def stock(dice: random.Random, name: str, count: int, gpus: tuple[str, ...]) -> list[Server]:
-    """Servers of a market, drawn from the seed; at least one with each GPU, so that no job waits for what is nowhere."""
+    """Servers of a market, drawn from the seed; at least one with each GPU: no job waits for what is nowhere."""
     drawn = [dice.choice(gpus) for _ in range(count)]
     return [
         Server(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from textual import events
@@ -62,6 +64,10 @@ class Header(Bar):
         return self.look.strip(first_that_fits(variants(facts, self.look, width), width), width, "bar")
 
 
+SHORT_LABELS = MappingProxyType({"checkpoints": "Ckpts"})
+"""What makes all tabs fit in 80 columns."""
+
+
 class Tabs(Bar):
     """The screens on number keys; the one shown is marked."""
 
@@ -74,13 +80,13 @@ class Tabs(Bar):
         return self.look.strip(first_that_fits(self._variants(), width), width)
 
     def _variants(self) -> list[Line]:
-        return [self._tabs(12), self._tabs(8), self._tabs(5), self._tabs(0)]
+        return [self._tabs(12, {}), self._tabs(12, SHORT_LABELS), self._tabs(5, SHORT_LABELS), self._tabs(0, {})]
 
-    def _tabs(self, letters: int) -> list[Span]:
+    def _tabs(self, letters: int, short: Mapping[str, str]) -> list[Span]:
         spans: list[Span] = [(" ", "text")]
         for number, name in enumerate(SCREENS, 1):
             here = name == self._current
-            label = by_id()[f"screen.{name}"].label
+            label = short.get(name, by_id()[f"screen.{name}"].label)
             label = label if here and not letters else label[:letters]
             spans += [(f" {number} ", "tab" if here else "key"), (f"{label} ", "tab" if here else "muted")]
         return spans

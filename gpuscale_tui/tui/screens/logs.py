@@ -11,7 +11,8 @@ from textual.widget import Widget
 
 from gpuscale_tui.model.jobs import Attempt, job_label, worker_label
 from gpuscale_tui.store import queries, workers
-from gpuscale_tui.store.views import JobFilter, JobRow
+from gpuscale_tui.store.job_list import JobList, JobPage, JobView
+from gpuscale_tui.store.views import JobRow
 from gpuscale_tui.tui.cells import RAIL_COLUMNS
 from gpuscale_tui.tui.format import Glyphs, clean, gpus, span
 from gpuscale_tui.tui.job_handlers import JobHandlers
@@ -24,7 +25,6 @@ from gpuscale_tui.tui.look import Line, Span
 from gpuscale_tui.tui.messages import FollowChanged, RowPointed
 from gpuscale_tui.tui.reader import Moment, Wish
 from gpuscale_tui.tui.screens.base import BaseScreen, bindings_for
-from gpuscale_tui.tui.screens.queue import Page, View, read_jobs
 from gpuscale_tui.tui.subjects import Subject
 from gpuscale_tui.tui.widgets.log_view import LogView, Stream, Window
 from gpuscale_tui.tui.widgets.rows_table import RowsTable
@@ -49,14 +49,16 @@ class Tried:
 class Shelf:
     """The jobs of the rail, the one whose output is shown, and its attempts where there are several."""
 
-    page: Page
+    page: JobPage
     job: JobRow | None
     tried: tuple[Tried, ...] = ()
 
 
-def read_shelf(connection: sqlite3.Connection, moment: Moment, view: View, job_id: int | None) -> Shelf:
+def read_shelf(
+    connection: sqlite3.Connection, moment: Moment, queue: JobList, window: tuple[int, int], job_id: int | None
+) -> Shelf:
     """The rail, and the job that was chosen, else the first of the queue."""
-    page = read_jobs(connection, moment, view)
+    page = queue.page(connection, JobView(), window, now=moment.now, engine_alive=moment.engine_alive)
     if job_id is None:
         first = queries.job_rows(connection, limit=1, engine_alive=moment.engine_alive)
         return Shelf(page, first[0] if first else None, read_tried(connection, first[0]) if first else ())
@@ -99,6 +101,7 @@ class LogsScreen(LogFinding, LogTaking, BaseScreen[Shelf], JobHandlers):
         self.found = Title(id="found")
         self.rail: RowsTable[JobRow] = RowsTable(RAIL_COLUMNS, id="rail")
         self.output = LogView(id="output", empty="No output yet. It appears here as the job writes it.")
+        self._queue = JobList()
         self._job: JobRow | None = None
         self._tried: tuple[Tried, ...] = ()
         self._chosen: int | None = None
@@ -124,10 +127,13 @@ class LogsScreen(LogFinding, LogTaking, BaseScreen[Shelf], JobHandlers):
     def wish(self) -> Wish:
         """The rail, the job, and the lines in view."""
         window = self.rail.window() if self.rail.display and self.rail.size.height else (0, NEIGHBOURS)
-        view, job_id = View(JobFilter(), "queue", False, window), self._chosen
+        queue, job_id = self._queue, self._chosen
         key, output = self.output.wanted()
         return Wish(
-            self, (view, job_id, key), lambda connection, moment: read_shelf(connection, moment, view, job_id), output
+            self,
+            (window, job_id, key),
+            lambda connection, moment: read_shelf(connection, moment, queue, window, job_id),
+            output,
         )
 
     def feed(self, content: Shelf, output: object, now: int) -> None:

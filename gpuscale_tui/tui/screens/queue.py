@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
 
 from textual.widget import Widget
 
 from gpuscale_tui.model.jobs import job_label
-from gpuscale_tui.store import queries
 from gpuscale_tui.store.job_list import JOB_FIELDS, JOB_SORTS, JobList, JobPage, JobView, rows_for
-from gpuscale_tui.store.views import JobFilter, JobRow, JobSort
+from gpuscale_tui.store.views import JobRow
 from gpuscale_tui.tui.cells import JOB_COLUMNS
 from gpuscale_tui.tui.format import clean
 from gpuscale_tui.tui.job_handlers import JobHandlers
 from gpuscale_tui.tui.messages import RowPointed
-from gpuscale_tui.tui.reader import Moment, Wish
+from gpuscale_tui.tui.reader import Wish
 from gpuscale_tui.tui.screens.base import bindings_for
 from gpuscale_tui.tui.screens.listing import ListScreen
 from gpuscale_tui.tui.subjects import Subject
 from gpuscale_tui.tui.widgets.why import Why
 
-Page = JobPage
 EMPTY = (
     (),
     (("Nothing queued.", "strong"),),
@@ -30,26 +26,6 @@ EMPTY = (
     (("Press ", "muted"), ("n", "key"), (" for a new job, or in another terminal:", "muted")),
     (("  gpuscale submit -- python train.py --lr 1e-3", "text"),),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class View:
-    """What is looked at: which jobs, in which order, which rows of them (first, number)."""
-
-    chosen: JobFilter
-    sort: JobSort
-    descending: bool
-    window: tuple[int, int]
-
-
-def read_jobs(connection: sqlite3.Connection, moment: Moment, view: View) -> Page:
-    """One page of jobs; when the list has become shorter, its last page."""
-    total = queries.count_jobs(connection, view.chosen)
-    first = max(0, min(view.window[0], total - view.window[1]))
-    found = queries.job_rows(
-        connection, view.chosen, view.sort, view.descending, first, view.window[1], engine_alive=moment.engine_alive
-    )
-    return Page(total, first, tuple(found))
 
 
 class QueueScreen(ListScreen[JobPage, JobRow], JobHandlers):

@@ -127,7 +127,7 @@ class FleetScreen(BaseScreen[FleetPage], WorkerHandlers):
     NAME = "fleet"
     TAB = "workers"
     BINDINGS = bindings_for("fleet")
-    DEFAULT_CSS = "FleetScreen #sums { height: auto; }"
+    DEFAULT_CSS = "FleetScreen #sums { height: 3; }"
 
     def __init__(self, worker_id: int | None = None) -> None:
         super().__init__()

@@ -27,6 +27,7 @@ class Panel(Widget):
         super().__init__(id=id)
         self._writer: Writer | None = None
         self._strips: list[Strip] = []
+        self._made_for = Size(0, 0)
         self._count = 0
 
     @property
@@ -49,6 +50,7 @@ class Panel(Widget):
             if count != self._count:
                 self._count = count
                 self.refresh(layout=True)
+                self.screen.refresh(layout=True)  # at once, not when this widget has come to rest
         width = self.size.width
         before, self._strips = self._strips, self._made()
         for y in range(max(len(before), len(self._strips))):
@@ -56,6 +58,7 @@ class Panel(Widget):
                 self.refresh(Region(0, y, width, 1))
 
     def _made(self) -> list[Strip]:
+        self._made_for = self.size
         width, height = self.size
         if self._writer is None or width <= 0 or height <= 0 or not self.display:
             return []
@@ -78,6 +81,6 @@ class Panel(Widget):
 
     def render_line(self, y: int) -> Strip:
         """One line, as Textual asks for it."""
-        if not self._strips:
+        if not self._strips or self._made_for != self.size:  # it has grown: painted as it is laid out
             self._strips = self._made()
         return self._strips[y] if y < len(self._strips) else self.look.strip((), self.size.width)

@@ -122,7 +122,7 @@ def _utc(at: int | None) -> str | None:
 
 
 JOB_COLUMNS: tuple[Column[JobRow], ...] = (
-    Column("id", "ID", 5, lambda row, _look, _now: (job_label(row.id), "strong")),
+    Column("id", "ID", 7, lambda row, _look, _now: (job_label(row.id), "strong")),
     Column("status", "STATE", 11, _job_state, value=lambda row, _now: row.state),
     Column("name", "NAME", 24, _job_name, grow=2, most=44),
     Column("priority", "PRI", 3, _priority, drop=3, right=True),
@@ -154,7 +154,7 @@ JOB_COLUMNS: tuple[Column[JobRow], ...] = (
 )  # fmt: skip
 
 RAIL_COLUMNS: tuple[Column[JobRow], ...] = (
-    Column("", "JOB", 5, lambda row, _look, _now: (job_label(row.id), "strong")),
+    Column("", "JOB", 7, lambda row, _look, _now: (job_label(row.id), "strong")),
     Column("", "", 1, lambda row, look, now: (_job_state(row, look, now)[0][:1], _job_state(row, look, now)[1])),
     Column("", "NAME", 10, _job_name, grow=1),
 )

@@ -101,16 +101,17 @@ def make_app(busy: ModuleType, tmp_path: Path) -> MakeApp:
 
 
 async def settle(pilot: Pilot[Any]) -> None:
-    """Until what the screen wants has been read and shown."""
+    """Until what the screen wants has been read and shown, and looks the same twice."""
     app = pilot.app
     assert isinstance(app, GpuscaleApp)
-    quiet = 0
-    for _ in range(12):
+    quiet, seen = 0, None
+    for _ in range(24):
         await drain(app)
         handling = [worker for worker in app.workers if worker.group != READER and not worker.is_finished]
         if handling:
             await app.workers.wait_for_complete(handling)
-        quiet = 0 if await app.reader.read() else quiet + 1
+        fresh, before, seen = await app.reader.read(), seen, shown(app)
+        quiet = 0 if fresh or seen != before else quiet + 1
         if quiet == 2:
             break
     await drain(app)
@@ -119,9 +120,8 @@ async def settle(pilot: Pilot[Any]) -> None:
 async def drain(app: GpuscaleApp) -> None:
     """Until every message that is on its way has been handled, and the screen laid out anew."""
     for _ in range(3):
-        for pump in (app, app.screen, app.focused):
-            if pump is not None:
-                await reached(pump, pump.call_later)
+        for pump in (app, app.screen, *app.screen.walk_children()):
+            await reached(pump, pump.call_later)
     await reached(app.screen, app.screen.call_after_refresh)
 
 

@@ -96,7 +96,7 @@ def test_a_dropped_connection_leaves_everything_going(bastion: Bastion) -> None:
     with Database(bastion.home.database) as db:
         until(lambda: getattr(db.read(engine), "mode", "") == "autopilot")
         with bastion.session(width=120, height=40) as pane:
-            pane.wait_for("attached")
+            pane.wait_for("headless")
             pane.wait_for("● running")
             gate.touch()
             pane.wait_for("done")

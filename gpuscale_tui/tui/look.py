@@ -12,7 +12,7 @@ from rich.style import Style
 from textual.color import Color
 from textual.strip import Strip
 
-from gpuscale_tui.tui.format import Glyphs, cut, fit, moment
+from gpuscale_tui.tui.format import Glyphs, clean, cut, fit, moment
 from gpuscale_tui.tui.theme import ThemeFile
 
 Span = tuple[str, str]
@@ -57,12 +57,17 @@ class Look:
         return "cursor-muted" if self.style(role).color == self.styles["muted"].color else role
 
     def strip(self, line: Line, width: int, base: str = "ground") -> Strip:
-        """A line in exactly `width` cells on the ground of a role: cut with an ellipsis, padded with blanks."""
+        """A line in exactly `width` cells on the ground of a role: cut with an ellipsis, padded with blanks.
+
+        Texts from outside are cleaned by those who know them; one that was forgotten is cleaned here all the same.
+        """
         ground = self.styles[base]
         quiet = base == "cursor"
         segments: list[Segment] = []
         left = width
         for text, role in line:
+            if not text.isprintable():
+                text = clean(text, ascii_only=self.glyphs.ascii)  # noqa: PLW2901
             length = cell_len(text)
             if length > left:
                 text = cut(text, left, self.glyphs.ellipsis)  # noqa: PLW2901

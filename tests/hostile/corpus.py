@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 import unicodedata
@@ -94,6 +95,8 @@ LIMITED = frozenset(
         *("attempts.cause", "workers.state", "workers.token", "workers.market", "workers.terms", "workers.group_key"),
         *(
             "outcomes.kind",
+            "offers.serves",
+            "offers.details",
             "outcomes.examined",
             "outcomes.market",
             "workers.purpose",
@@ -123,7 +126,20 @@ def poison(connection: sqlite3.Connection, evil: str = EVIL) -> list[str]:
                     f"UPDATE OR IGNORE {table} SET {name} = ? || {key} WHERE {name} IS NOT NULL", (given,)
                 )
                 done.append(f"{table}.{name}")
+    _poison_offers(connection, evil)
     return done
+
+
+def _poison_offers(connection: sqlite3.Connection, evil: str) -> None:
+    """What a marketplace says of an offer and the names of the jobs that it would serve, which are kept as JSON."""
+    found = connection.execute("SELECT provider || '|' || server_id || '|' || market, details FROM offers")
+    for key, details in found.fetchall():
+        said = json.loads(details)
+        said = {name: evil if isinstance(value, str) and name in FOREIGN else value for name, value in said.items()}
+        connection.execute(
+            "UPDATE offers SET serves = ?, details = ? WHERE provider || '|' || server_id || '|' || market = ?",
+            (json.dumps([evil]), json.dumps(said), key),
+        )
 
 
 def clean_name(evil: str) -> str:
@@ -141,6 +157,8 @@ def relative(evil: str) -> str:
     return without_nul(evil).replace("/", "|")
 
 
+FOREIGN = frozenset({"country", "owner", "cuda_version"})
+"""What a marketplace says of an offer in words of its own."""
 SPECIAL = {
     "jobs.name": clean_name,
     "jobs.command": without_nul,

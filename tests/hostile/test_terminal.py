@@ -34,11 +34,12 @@ SHOWS_NOTHING_FOREIGN = {"checkpoints"}
 SEEN = b"EVIL[/]"
 WAY = (
     (b"2", b"DOES"), (b"\r", b"newest first"), (b"3", b"never became ready"), (b"1", b"PRI"), (b"\r", b"epoch"),
-    (b"l", b"follow"), (b"5", b"snapshots"), (b"6", b"offers would be rented"), (b"7", b"j14.1 w3"),
-    (b"\x10", b"as last read"),
+    (b"l", b"follow"), (b"5", b"snapshots"), (b"6", b"offers would be rented"), (b"\r", b"the machine"),
+    (b"7", b"j14.1 w3"), (b"8", b"MEANING"), (b"2", b"DOES"), (b"t", b"the machines did"), (b"\x10", b"as last read"),
 )  # fmt: skip
 """Keys that lead through the screens, and what only the next one says: machines, one of them, costs, queue, a job's
-story, its output, checkpoints, market, events, the palette. Questions are looked at in the tests of the screen."""
+story, its output, checkpoints, market, an offer, events, settings, the timeline, the palette. Questions
+are looked at in the tests of the screen."""
 ALLOWED_OF_VERBS = {b"\x1b[m"}
 
 

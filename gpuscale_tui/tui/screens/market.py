@@ -103,7 +103,9 @@ class MarketScreen(ListScreen[MarketPage, OfferLine], OfferHandlers):
         offer = row.offer
         words = [offer.verdict or offer.reason or "would be rented", row.standing.words]
         sentence = "; ".join(words)
-        self.why.tell((offer.server_id[:12], "title"), clean(sentence, ascii_only=self.gpuscale.look.glyphs.ascii))
+        ascii_only = self.gpuscale.look.glyphs.ascii
+        label = clean(offer.server_id, ascii_only=ascii_only)[:12]
+        self.why.tell((label, "title"), clean(sentence, ascii_only=ascii_only))
 
     def _tell_answer(self, now: int) -> None:
         """What came of a machine that was asked for by hand, said once."""

@@ -14,10 +14,12 @@ from typing import Any
 
 import pytest
 from textual import events
+from textual._context import visible_screen_stack
 from textual.app import App
 from textual.keys import _character_to_key, key_to_character
 from textual.message_pump import MessagePump
 from textual.pilot import Pilot
+from textual.strip import Strip
 
 from gpuscale_tui.model.settings import CloreConfig, ProvidersConfig, ScalerConfig, Settings, UiConfig
 from gpuscale_tui.store.home import Home
@@ -155,6 +157,13 @@ def send(app: App[Any], key: str) -> None:
     app.post_message(events.Key(name, key if len(key) == 1 else key_to_character(name)))
 
 
+def painted(app: GpuscaleApp) -> list[Strip]:
+    """The lines on the terminal. Textual keeps what is rendered: it is told what lies behind a question, as it tells
+    itself, or the picture would have nothing there."""
+    visible_screen_stack.set(app._background_screens)
+    return app.screen._compositor.render_strips()
+
+
 def shown(app: GpuscaleApp) -> list[str]:
     """The lines on the terminal, as text."""
-    return ["".join(segment.text for segment in strip) for strip in app.screen._compositor.render_strips()]
+    return ["".join(segment.text for segment in strip) for strip in painted(app)]

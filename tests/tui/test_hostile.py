@@ -15,7 +15,7 @@ from gpuscale_tui.store.database import Database
 from gpuscale_tui.store.home import Home
 from gpuscale_tui.tui.app import GpuscaleApp
 
-from .conftest import MakeApp, press, settle
+from .conftest import MakeApp, painted, press, settle
 
 EVIL = (
     "\x1b[2J\x1b[H\x1b]0;owned\x07\x1b]52;c;aGk=\x07\x9b31m[bold red]x[/] [/] \u202eevil\u2066 \u200b"
@@ -29,7 +29,7 @@ PRINTABLE = "[bold red]x[/] [/] \u202eevil\u2066 \u200b 🧨 e\u0301\u0301\u0301
 
 def strips(app: GpuscaleApp) -> list[str]:
     """Everything that is drawn, each segment's text."""
-    return [segment.text for strip in app.screen._compositor.render_strips() for segment in strip]
+    return [segment.text for strip in painted(app) for segment in strip]
 
 
 def check_harmless(app: GpuscaleApp) -> None:
@@ -37,7 +37,7 @@ def check_harmless(app: GpuscaleApp) -> None:
     for text in strips(app):
         bad = [c for c in text if unicodedata.category(c) in {"Cc", "Cf", "Co", "Cs", "Cn"}]
         assert not bad, (bad, text)
-    for strip in app.screen._compositor.render_strips():
+    for strip in painted(app):
         assert cell_len("".join(segment.text for segment in strip)) == app.size.width
 
 
@@ -111,6 +111,6 @@ async def test_a_very_long_line_is_drawn_in_no_time_and_cut(evil_home: Home, mak
         await settle(pilot)
         app.show_logs(11)
         await settle(pilot)
-        lines = ["".join(segment.text for segment in strip) for strip in app.screen._compositor.render_strips()]
+        lines = ["".join(segment.text for segment in strip) for strip in painted(app)]
         assert any(re.search("A{60,}…", line) for line in lines)
         assert any("last" in line for line in lines)

@@ -23,7 +23,7 @@ from gpuscale_tui.tui.logs import taking
 from gpuscale_tui.tui.screens.logs import LogsScreen
 from gpuscale_tui.tui.widgets.log_view import Stream
 
-from .conftest import MakeApp, press, settle, shown, write
+from .conftest import MakeApp, painted, press, settle, shown, write
 from .logs_home import JOB, append, rich_output
 
 WITHIN_SEC = 60.0
@@ -98,7 +98,7 @@ async def test_a_search_tells_how_many_and_which_one(rich: Home, make_app: MakeA
         await press(pilot, "n", "n")
         await until(pilot, lambda: "match 1 of 9" in text(app))
         assert cursor_line(app).startswith("step   92")
-        styles = [s.style for strip in app.screen._compositor.render_strips() for s in strip if "loss 0.03" in s.text]
+        styles = [s.style for strip in painted(app) for s in strip if "loss 0.03" in s.text]
         assert any(style is not None and style.reverse for style in styles)
         await press(pilot, "escape")
         assert "match 1" not in text(app)

@@ -14,7 +14,7 @@ from gpuscale_tui.tui import theme
 from gpuscale_tui.tui.format import UNICODE
 from gpuscale_tui.tui.look import make
 from gpuscale_tui.tui.theme import COLORS, ThemeError
-from tests.tui.conftest import MakeApp, settle
+from tests.tui.conftest import MakeApp, painted, settle
 
 PLACES = theme.directories(None)
 NAMES = theme.available(PLACES)
@@ -189,7 +189,7 @@ async def test_a_theme_that_is_being_written_is_shown_as_it_is_saved(
         app.look_at_theme()
         await settle(pilot)
         assert app.look.styles["ground"].bgcolor != before.styles["ground"].bgcolor
-        (strip, *_) = app.screen._compositor.render_strips()[10:]
+        (strip, *_) = painted(app)[10:]
         assert {
             segment.style.bgcolor.get_truecolor().hex for segment in strip if segment.style and segment.style.bgcolor
         } == {"#f0f0f0"}

@@ -3,7 +3,7 @@ PY ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench screenshots clean crash crash-points mutants
+.PHONY: help demo test check format bench screenshots recording clean crash crash-points mutants
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -55,6 +55,14 @@ bench: $(VENV)/.bench  ## measure the numbers that the design promises, beside p
 
 screenshots: $(VENV)/.dev  ## make the pictures of the README from the running program
 	$(RUN)/python scripts/screenshots.py
+
+$(VENV)/.pictures: $(VENV)/.dev
+	$(PY) scripts/dev_requirements.py pictures > $(VENV)/pictures.txt
+	-$(PY) -m pip --python $(RUN)/python install -q -r $(VENV)/pictures.txt || $(RUN)/pip install -q -r $(VENV)/pictures.txt
+	@touch $@
+
+recording: $(VENV)/.pictures  ## record the demonstration as it runs, as a session and an animated picture
+	$(RUN)/python scripts/recording.py
 
 N ?= 200
 crash: $(VENV)/.dev  ## kill the real program N=200 times and check jobs, logs, orders and bill; SEED=n repeats a run

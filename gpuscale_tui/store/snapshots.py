@@ -45,8 +45,9 @@ def record_snapshot(  # noqa: PLR0917 - the columns in their order
         (job_id, number, attempt, now, files, size, step),
     ).fetchall()
     if fresh:
+        words = f"snapshot {number} saved: {files} {'file' if files == 1 else 'files'}, {size} bytes"
         events.append(
-            connection, now, "attempt", f"snapshot {number} saved: {files} files, {size} bytes", epoch=epoch,
+            connection, now, "attempt", words, epoch=epoch,
             job_id=job_id, attempt=attempt,
         )  # fmt: skip
 

@@ -93,9 +93,9 @@ class JobHandlers:
         returned = [job_id for each in done for job_id in each.back]
         missed = [job_id for each in done for job_id in each.late]
         said = [f"{_listed(returned)} {'is' if len(returned) == 1 else 'are'} {words[0]}"] if returned else []
-        said += [f"too late for {_listed(missed)}: {words[1]}"] if missed else []
+        said += [f"{'too' if said else 'Too'} late for {_listed(missed)}: {words[1]}"] if missed else []
         text = "; ".join(said) or "There was nothing left to undo"
-        app.notify(text[0].upper() + text[1:], severity="warning" if missed else "information", timeout=5, markup=False)
+        app.notify(text, severity="warning" if missed else "information", timeout=5, markup=False)
 
     async def do_job_retry(self) -> None:
         """Put back in the queue; of many after asking."""

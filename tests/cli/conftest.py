@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,11 @@ from tests.store.support import Bench
 
 PATIENCE_SEC = 90.0
 CONFIG = '[providers.clore]\nenabled = true\n[scaler]\ngpu_type = "RTX 4090"\n'
+
+
+def _hear_ctrl_c() -> None:
+    """A run that was put into the background by a shell ignores SIGINT, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,7 @@ class Cli:
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:
         """Start a verb as a process of its own."""
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        options.setdefault("preexec_fn", _hear_ctrl_c)
         environ = {**os.environ, **self.environ, **options.pop("env", {})}
         environ.pop("PYTHONUNBUFFERED", None)  # users have a buffer on stdout
         return subprocess.Popen([sys.executable, "-m", "gpuscale_tui", *arguments], env=environ, **options)

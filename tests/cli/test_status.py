@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 
@@ -151,22 +149,13 @@ def test_stop_tells_of_machines_that_are_left(cli: Cli, bench: Bench) -> None:
         assert b"1 machine may still cost $1.00/h" in process.stderr.read()
 
 
-def _interrupt(process: subprocess.Popen[bytes]) -> None:
-    """Ctrl+C until it is heard: Python loses one that comes while it clears an object away."""
-    for _ in range(3):
-        process.send_signal(signal.SIGINT)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(PATIENCE_SEC / 3)
-            return
-
-
 def test_ctrl_c_ends_only_the_waiting(cli: Cli, bench: Bench) -> None:
     """The engine goes on ending."""
     bench.submit()
     with cli.engine(), cli.start("stop") as process:
         assert process.stderr is not None
         process.stderr.readline()
-        _interrupt(process)
+        process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE_SEC) == 130
         assert b"the engine goes on stopping" in process.stderr.read()
     assert len(bench.read(engines.open_requests)) == 1

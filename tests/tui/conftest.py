@@ -119,6 +119,14 @@ async def settle(pilot: Pilot[Any]) -> None:
     await drain(app)
 
 
+async def until(pilot: Pilot[Any], true: Callable[[], bool]) -> None:
+    """Wait until something is so that a thread or another process brings about."""
+    async with asyncio.timeout(90):
+        while not true():
+            await settle(pilot)
+            await asyncio.sleep(0.01)
+
+
 async def drain(app: GpuscaleApp) -> None:
     """Until every message that is on its way has been handled, and the screen laid out anew."""
     for _ in range(3):

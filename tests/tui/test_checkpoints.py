@@ -22,7 +22,7 @@ from gpuscale_tui.tui.screens.checkpoints import CheckpointsScreen
 from gpuscale_tui.tui.screens.form import FormScreen
 from gpuscale_tui.tui.screens.job import JobScreen
 
-from .conftest import MakeApp, press, send, settle, shown, write
+from .conftest import MakeApp, press, send, settle, shown, until, write
 
 
 def screen(app: GpuscaleApp) -> CheckpointsScreen:
@@ -111,7 +111,7 @@ async def test_a_download_asks_where_and_before_it_replaces(busy_home: Home, mak
         assert isinstance(app.screen, DirectoryPicker)
         app.screen.line.value = str(target)
         await press(pilot, "enter")
-        assert "j11/2 copied to" in told(app)
+        await until(pilot, lambda: "j11/2 copied to" in told(app))
         stored = busy_home.checkpoints / "j11" / "2" / "files"
         for name in ("model.pt", "state/rng.bin"):
             assert (target / name).read_bytes() == (stored / name).read_bytes()
@@ -120,14 +120,16 @@ async def test_a_download_asks_where_and_before_it_replaces(busy_home: Home, mak
         assert isinstance(app.screen, DirectoryPicker)
         app.screen.line.value = str(target)
         await press(pilot, "enter")
-        assert "Replace what is there?" in text_of(app)
+        await until(pilot, lambda: "Replace what is there?" in text_of(app))
         await press(pilot, "n")
         assert (target / "model.pt").read_text() == "mine"
         await press(pilot, "d")
         assert isinstance(app.screen, DirectoryPicker)
         app.screen.line.value = str(target)
-        await press(pilot, "enter", "y")
-        assert (target / "model.pt").read_bytes() == (stored / "model.pt").read_bytes()
+        await press(pilot, "enter")
+        await until(pilot, lambda: "Replace what is there?" in text_of(app))
+        await press(pilot, "y")
+        await until(pilot, lambda: (target / "model.pt").read_bytes() == (stored / "model.pt").read_bytes())
 
 
 async def test_a_copy_is_stopped(

@@ -311,7 +311,7 @@ async def test_the_timeline_shows_any_time(busy_once: Home, make_app: MakeApp) -
             seen.append((key, *line.split("what the machines did")[1].split("  ")[1:4:1]))
         lengths = [entry[1].strip() for entry in seen]
         assert lengths[:9] == [
-            "1 hour", "1 hour", "4 hours", "24 hours", "3 days", "3 days", "24 hours", "4 hours", "1 hour",
+            "1 hour", "10 minutes", "1 hour", "4 hours", "24 hours", "3 days", "24 hours", "4 hours", "1 hour",
         ]  # fmt: skip
         times = [entry[2].strip().split(" ")[0] for entry in seen[8:]]
         assert times[0] == times[4]

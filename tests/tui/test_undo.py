@@ -119,7 +119,7 @@ async def test_cancelling_a_running_job_is_undone(busy_home: Home, make_app: Mak
         assert said(app) == "j11 is told to stop in 10 s. u undoes it."
         assert job(busy_home, 11).cancel_requested_at == app.now() + UNDO_MS
         await press(pilot, "u")
-        assert said(app) == "J11 is as it was"
+        assert said(app) == "j11 is as it was"
         assert job(busy_home, 11).cancel_requested_at is None
         await press(pilot, "u")
         assert job(busy_home, 11).cancel_requested_at is None

@@ -28,8 +28,10 @@ from gpuscale_tui.tui.widgets.title import Title
 from gpuscale_tui.tui.worker_handlers import WorkerHandlers
 
 HOUR_MS = 3_600_000
-LENGTHS = (HOUR_MS, 4 * HOUR_MS, 24 * HOUR_MS, 72 * HOUR_MS)
-NAMES = ("1 hour", "4 hours", "24 hours", "3 days")
+LENGTHS = (HOUR_MS // 6, HOUR_MS, 4 * HOUR_MS, 24 * HOUR_MS, 72 * HOUR_MS)
+NAMES = ("10 minutes", "1 hour", "4 hours", "24 hours", "3 days")
+FIRST = 2
+"""What is shown first; less where that holds everything there is."""
 BEFORE = 21
 """Cells before the strip: cursor, id, state, and a blank on either side."""
 
@@ -134,7 +136,8 @@ class FleetScreen(BaseScreen[FleetPage], WorkerHandlers):
         self.heading = Title()
         self.table = FleetTable()
         self.sums = Panel(id="sums")
-        self._length = 1
+        self._length = FIRST
+        self._fits = False
         self._end: int | None = None
         self._page: FleetPage | None = None
         if worker_id is not None:
@@ -168,6 +171,7 @@ class FleetScreen(BaseScreen[FleetPage], WorkerHandlers):
     def feed(self, content: FleetPage, output: object, now: int) -> None:  # noqa: ARG002 - this screen reads no output
         """Show the page."""
         self._page = content
+        self._fit(content, now)
         look = self.gpuscale.look
         until = "now" if self._end is None else _to_minute(look.when(content.until, now))
         times = f"{_to_minute(look.when(content.since, now))} to {until}"
@@ -179,6 +183,16 @@ class FleetScreen(BaseScreen[FleetPage], WorkerHandlers):
             [(plural(content.total, "machine"), "text"), ("" if self._end is None else "  not up to now", "warn")],
         )
         self.sums.write(self._sums)
+
+    def _fit(self, page: FleetPage, now: int) -> None:
+        """At first: a time that is not mostly empty, where all machines are young."""
+        if self._fits or not page.rows or len(page.rows) < page.total:
+            return
+        self._fits = True
+        began = min(row.row.created_at for row in page.rows)
+        self._length = next((n for n, length in enumerate(LENGTHS[:FIRST]) if began > now - length), self._length)
+        if self._length != FIRST:
+            self.gpuscale.poke()
 
     def _sums(self, width: int, _height: int) -> list[Line]:
         """What the signs mean and come to: of all machines, then of the one under the cursor."""
@@ -208,7 +222,7 @@ class FleetScreen(BaseScreen[FleetPage], WorkerHandlers):
     def _look_at(self, *, length: int | None = None, end: int | None = None) -> None:
         """Show another time; an end that is not past means up to now."""
         if length is not None:
-            self._length = length
+            self._length, self._fits = length, True
         self._end = end if end is not None and end < self.gpuscale.now() else None
         self.gpuscale.poke()
 

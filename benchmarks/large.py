@@ -42,7 +42,8 @@ def make(home: Home, *, log_bytes: int = LOG_BYTES) -> None:
             "INSERT INTO workers (provider, state, token, order_id, server_id, gpu_type, gpu_count, market, rate,"
             " terms, quote, group_key, purpose, known_orders, created_at, held_from, idle_since, job_id, attempt,"
             " reason, why)"
-            " VALUES ('clore', ?, ?, ?, ?, ?, 1, 'on-demand', ?, '{}', '', 'g', 'queue', '[]', ?, ?, ?, ?, ?, ?, '')",
+            " VALUES ('clore', ?, ?, ?, ?, ?, 1, 'on-demand', ?, '{\"rate\": 200000}', '', 'g', 'queue', '[]', ?, ?, ?,"
+            " ?, ?, ?, '')",
             [_worker(n, ids) for n in range(WORKERS)],
         )
         connection.executemany(

@@ -43,7 +43,7 @@ def rows(options: Options) -> Iterator[Outcome]:
     peer = _peer_table(options)
     with tempfile.TemporaryDirectory(prefix="gpuscale-bench-") as place:
         home = Home(Path(place) / "large")
-        large.make(home, log_bytes=large.LOG_BYTES // (8 if options.quick else 1))
+        large.make(home, log_bytes=_log_bytes(options))
         with Database(home.database) as db:
             first = db.read(queries.job_rows, limit=1)[0]
         with large.engine_elsewhere(home), Terminal(home) as terminal:
@@ -60,6 +60,10 @@ def rows(options: Options) -> Iterator[Outcome]:
             )
             yield from _busy(home, terminal, options)
     yield from _peer_log()
+
+
+def _log_bytes(options: Options) -> int:
+    return large.LOG_BYTES // (8 if options.quick else 1)
 
 
 def _peer_table(options: Options) -> Peer:
@@ -137,12 +141,18 @@ def _busy(home: Home, terminal: Terminal, options: Options) -> Iterator[Outcome]
         terminal.type("g")
         terminal.settle(0.3)
         opened = terminal.effect_of("l", "tok/s")
-        yield ("a log of 1 GB opened at its end", 1000 * opened, "ms", "", None)
+        yield (f"a log of {_log_bytes(options) // 2**20:,} MiB opened at its end", 1000 * opened, "ms", "", None)
     with large.printing(home, running[:1], LINES_A_SECOND):
         terminal.type("f")
         terminal.settle(0.05)
         written, used = _watched(terminal)
-        yield (f"written while a log of 1 GB and {LINES_A_SECOND} lines/s is followed", written, "KiB/s", "", None)
+        yield (
+            f"written while a log of {_log_bytes(options) // 2**20:,} MiB and {LINES_A_SECOND} lines/s is followed",
+            written,
+            "KiB/s",
+            "",
+            None,
+        )
         yield (f"processor used by the screen, a log of {LINES_A_SECOND} lines/s followed", 100 * used, "%", "", None)
     yield ("resident memory of the screen after all that, large", memory(terminal.pid)["VmRSS"], "MiB", "", None)
 

@@ -185,7 +185,8 @@ def fill(path: Path) -> None:
         connection.executemany(
             "INSERT INTO workers (id, provider, state, token, server_id, gpu_type, gpu_count, market, rate, terms,"
             " quote, group_key, purpose, known_orders, created_at, ended_at, reason) VALUES (?1, 'clore', ?2,"
-            " 't' || ?1, 's' || ?1, 'RTX 4090', 1, 'on-demand', 400000, '{}', '{}', 'k', 'queue', '[]', ?3, ?4,"
+            " 't' || ?1, 's' || ?1, 'RTX 4090', 1, 'on-demand', 400000, '{\"rate\": 400000}', '{}', 'k', 'queue',"
+            " '[]', ?3, ?4,"
             " 'jobs wait')",
             [_worker(number) for number in range(1, WORKERS + 1)],
         )

@@ -109,7 +109,9 @@ def write_cast(path: Path, events: list[tuple[float, str]]) -> None:
         "title": "gpuscale demo",
         "env": {"TERM": "xterm-256color"},
     }
-    lines = [json.dumps(header), *(json.dumps([round(at, 3), "o", part]) for at, part in events)]
+    here = str(ROOT)
+    shown = "~/gpuscale"[: len(here)].ljust(len(here))  # where this checkout lies is nobody's business
+    lines = [json.dumps(header), *(json.dumps([round(at, 3), "o", part.replace(here, shown)]) for at, part in events)]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

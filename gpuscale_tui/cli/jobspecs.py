@@ -15,7 +15,7 @@ from gpuscale_tui.engine import intake
 from gpuscale_tui.engine.view import gpu_of
 from gpuscale_tui.model.durations import parse_duration
 from gpuscale_tui.model.errors import FieldError, GpuscaleError, nearest
-from gpuscale_tui.model.jobs import JobSpec, is_secret_name, parse_start
+from gpuscale_tui.model.jobs import JobSpec, is_secret_name, parse_git, parse_start
 from gpuscale_tui.model.money import parse_usd
 from gpuscale_tui.model.offers import Market
 from gpuscale_tui.model.settings import Settings
@@ -167,6 +167,45 @@ def _start(key: str, value: Any, around: Surroundings) -> dict[str, Any]:
     return {"start_from": parse_start(_text(key, value, around)[key])}
 
 
+def _git(key: str, value: Any, around: Surroundings) -> dict[str, Any]:
+    return {key: parse_git(_text(key, value, around)[key])}
+
+
+def _grace(key: str, value: Any, _: Surroundings) -> dict[str, Any]:
+    if not _is(value, (int, str)):
+        raise FieldError(key, value, "a duration such as 30s or 5m")
+    return {"grace_sec": parse_duration(str(value), key)}
+
+
+def _signal(key: str, value: Any, around: Surroundings) -> dict[str, Any]:
+    return {key: _text(key, value, around)[key].upper().removeprefix("SIG")}
+
+
+def _flag(key: str, value: Any, _: Surroundings) -> dict[str, Any]:
+    if not isinstance(value, bool):
+        raise FieldError(key, value, "true or false")
+    return {key: value}
+
+
+def _data(key: str, value: Any, around: Surroundings) -> dict[str, Any]:
+    """`["NAME=PATH"]`, or a table of names and paths; relative paths begin where a `workdir` would."""
+    if isinstance(value, list | tuple):
+        pairs = [str(text).partition("=")[::2] for text in value]
+    elif isinstance(value, Mapping):
+        pairs = [(str(name), str(path)) for name, path in value.items()]
+    else:
+        raise FieldError(key, value, 'a table of names and paths, or ["NAME=PATH"]')
+    if any(not name or not path for name, path in pairs):
+        raise FieldError(key, value, "NAME=PATH")
+    return {key: {name: _existing(key, around.base / Path(path).expanduser()) for name, path in pairs}}
+
+
+def _existing(key: str, path: Path) -> str:
+    if not path.exists():
+        raise FieldError(key, str(path), "a file or directory that exists")
+    return str(path.absolute())
+
+
 def _provider(key: str, value: Any, around: Surroundings) -> dict[str, Any]:
     fields = _text(key, value, around)
     intake.check_provider(value)
@@ -243,5 +282,10 @@ KEYS: Mapping[str, Reader] = {
     "retries": _whole,
     "sweep": _sweep,
     "from": _start,
+    "git": _git,
+    "data": _data,
+    "stop_signal": _signal,
+    "grace": _grace,
+    "rehearse": _flag,
 }
 """Every key of an entry, and what reads it."""

@@ -67,12 +67,17 @@ _OPTIONS: tuple[Callable[[Any], Any], ...] = (
     click.option("--env", multiple=True, metavar="K=V", help="Variable for the job; K alone takes your own value."),
     click.option("--secret", multiple=True, metavar="K", help="Like --env, kept in a 0600 file and shown nowhere."),
     click.option("--workdir", metavar="DIR", help="Directory that is copied to the machine and worked in."),
+    click.option("--git", metavar="URL@REV", help="Code to work in, cloned here, instead of --workdir."),
+    click.option("--data", multiple=True, metavar="NAME=PATH", help="Data set, brought once to a machine: $DATA_NAME."),
     click.option("--checkpoint-dir", metavar="PATH", help="Where the command saves, if not in $CHECKPOINT_DIR."),
     click.option("--project", metavar="NAME", help="Project that the cost is booked to."),
     click.option("--provider", metavar="NAME", help="Only from this provider: clore or ssh."),
     click.option("--retries", type=int, metavar="N", help="Times it is put back after its machine failed."),
     click.option("--sweep", multiple=True, metavar="K=A,B", help="One job for each value; {K} stands for it."),
     click.option("--from", "from", metavar="J/N", help="Begin with a snapshot, such as j17/3 (a branch)."),
+    click.option("--stop-signal", metavar="NAME", help="Signal that tells it to save and end; TERM by default."),
+    click.option("--grace", metavar="TIME", help="Time that it has after that signal, such as 30s or 5m."),
+    click.option("--rehearse", is_flag=True, default=None, help="Move it once on purpose, to see that it resumes."),
     click.option("--spot/--on-demand", "spot", default=None, help="Only machines rented this way."),
 )
 

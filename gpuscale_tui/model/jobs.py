@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from gpuscale_tui.model.errors import FieldError
 from gpuscale_tui.model.offers import Market, Need
-from gpuscale_tui.model.states import AttemptState, Cause, JobState
+from gpuscale_tui.model.states import AttemptState, Cause, JobState, Rehearsal
 
 EMPTY: Mapping[str, str] = MappingProxyType({})
 ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -24,6 +24,13 @@ MAX_PRICE = 1_000_000 * 1_000_000
 """Micro-dollars per hour and GPU; far above any machine, far below what the store's integers hold."""
 
 RESERVED_PREFIX = "GPUSCALE_"
+STOP_SIGNALS = ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2")
+"""Signals that a job may ask to be told by that it has to save and end."""
+LONGEST_GRACE_SEC = 86_400
+GIT_URL = re.compile(r"(?:(?:https?|ssh|git|file)://|/|[A-Za-z0-9_.-]+@[A-Za-z0-9.-]+:)[^\x00-\x20\x7f]{1,1000}\Z")
+GIT_REV = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]{0,199}\Z")
+GIT_PASSWORD = re.compile(r"[a-z]+://[^/@]*:[^/@]+@")
+DATA_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +47,19 @@ class StartFrom:
 
 
 @dataclass(frozen=True, slots=True)
+class GitSource:
+    """Code to work in: a repository that git can clone, and a branch, tag or commit of it ("": its default branch)."""
+
+    url: str
+    rev: str = ""
+
+    @property
+    def label(self) -> str:
+        """`URL@REV`, as it is typed."""
+        return f"{self.url}@{self.rev}" if self.rev else self.url
+
+
+@dataclass(frozen=True, slots=True)
 class JobSpec:
     """One unit of training work as its user asks for it; refused with a FieldError where a field is wrong.
 
@@ -49,7 +69,10 @@ class JobSpec:
     the command writes its checkpoints, relative to its working directory, when it cannot use CHECKPOINT_DIR.
     `retries` bounds how often it is put back after a machine was lost; None means the setting `max_retries`.
     `params` are the values that a sweep chose for this job. `start_from` is what it finds in CHECKPOINT_DIR as long as
-    it has no newer snapshot of its own.
+    it has no newer snapshot of its own. `git` is cloned instead of a `workdir`. `data` are local files or directories
+    by the name under which the job finds them on its machine, shared with other jobs there. `stop_signal` tells the
+    command to save and end; it has `grace_sec` for that (None means the setting). `rehearse`: moved on purpose once,
+    after its first snapshot, to see that it resumes.
     """
 
     image: str
@@ -72,6 +95,11 @@ class JobSpec:
     retries: int | None = None
     user: str = ""
     start_from: StartFrom | None = None
+    git: GitSource | None = None
+    data: Mapping[str, str] = field(default_factory=lambda: EMPTY)
+    stop_signal: str = "TERM"
+    grace_sec: int | None = None
+    rehearse: bool = False
 
     def __post_init__(self) -> None:
         check_spec(self)
@@ -94,7 +122,8 @@ class Job:
 
     Times are UTC ms, `cost` is micro-dollars so far, `attempt` the number of the latest attempt (0: none yet), `faults`
     how often it was put back since its user last asked for it, `not_before` when it may be placed again. Snapshots of
-    attempts above `start_after` are newer than the one that it starts from.
+    attempts above `start_after` are newer than the one that it starts from. `rehearsal` is how far the rehearsal of a
+    move is, `rehearsal_detail` what came of it, in words. `git_commit` is what its `git` was when it was first fetched.
     """
 
     id: int
@@ -113,13 +142,28 @@ class Job:
     error: str | None
     cost: int
     start_after: int = 0
+    rehearsal: Rehearsal = Rehearsal.NONE
+    rehearsal_detail: str = ""
+    git_commit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """What an end before its time cost: work in ms and micro-dollars since the last verified snapshot, and steps where
+    the job's output tells them (None where it does not)."""
+
+    ms: int
+    cost: int
+    steps: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """One execution of a job on one worker. Times are UTC ms; `output_bytes` counts what of its output is stored.
 
-    `stalled_at` is when it was noticed that its job does nothing; None while it works.
+    `stalled_at` is when it was noticed that its job does nothing; None while it works. `resumed_step` is the step of
+    the snapshot that it began with, `first_step` the first that its own output told, None where unknown. `lost` is what
+    its end cost, None where nothing was lost or it has not ended.
     """
 
     job_id: int
@@ -134,6 +178,9 @@ class Attempt:
     output_bytes: int
     resumed_from: int | None
     stalled_at: int | None = None
+    resumed_step: int | None = None
+    first_step: int | None = None
+    lost: Lost | None = None
 
     @property
     def remote_name(self) -> str:
@@ -166,6 +213,30 @@ def parse_start(text: str) -> StartFrom:
     return StartFrom(job_id, int(number))
 
 
+def parse_git(text: str) -> GitSource:
+    """`URL@REV` or `URL`. Raises FieldError (field `git`).
+
+    The last `@` divides, unless what follows it cannot be a revision (`git@host:path` has none).
+    """
+    given = text.strip()
+    url, _, rev = given.rpartition("@")
+    if not url or url.endswith("//") or not (GIT_URL.match(url) and GIT_REV.match(rev)):
+        url, rev = given, ""
+    source = GitSource(url, rev)
+    _check_git(source)
+    return source
+
+
+def _check_git(source: GitSource) -> None:
+    """Nothing that git would take for an option or run as a program; no password, which would be stored and shown."""
+    if not GIT_URL.match(source.url) or "::" in source.url.partition("://")[0]:
+        raise FieldError("git", source.label, "URL@REV with an https, ssh, git or file URL, user@host:path or a path")
+    if GIT_PASSWORD.match(source.url):
+        raise FieldError("git", "a URL with a password in it", "a URL without one: use an SSH key or git's own helper")
+    if source.rev and not (GIT_REV.match(source.rev) and ".." not in source.rev):
+        raise FieldError("git", source.label, "a branch, tag or commit after the @")
+
+
 def is_secret_name(name: str) -> bool:
     """Whether an environment name says that its value is a secret (DESIGN section 12)."""
     return SECRET_NAME.search(name) is not None
@@ -179,7 +250,24 @@ def check_spec(spec: JobSpec) -> None:
     for name, value in (*spec.env.items(), *spec.secret_env.items()):
         _check_variable(name, value)
     _check_paths(spec)
+    _check_sources(spec)
     _check_text(spec)
+
+
+def _check_sources(spec: JobSpec) -> None:
+    if spec.git is not None:
+        if spec.workdir is not None:
+            raise FieldError("git", spec.git.label, "either git or workdir: the job works in one of them")
+        _check_git(spec.git)
+    for name, path in spec.data.items():
+        if not DATA_NAME.match(name):
+            raise FieldError("data", name, "NAME=PATH with a name of letters, digits and underscores")
+        if not path.startswith("/") or "\x00" in path:
+            raise FieldError("data", f"{name}={path}", "NAME=PATH with the absolute path of a file or directory")
+    if spec.stop_signal not in STOP_SIGNALS:
+        raise FieldError("stop_signal", spec.stop_signal, ", ".join(STOP_SIGNALS))
+    if spec.grace_sec is not None and not 0 <= spec.grace_sec <= LONGEST_GRACE_SEC:
+        raise FieldError("grace", spec.grace_sec, "0 seconds to 1 day, such as 30s or 5m")
 
 
 def _check_command(spec: JobSpec) -> None:
@@ -239,6 +327,7 @@ def _check_text(spec: JobSpec) -> None:
     texts: list[tuple[str, str | None]] = [
         ("name", spec.name), ("command", spec.command_line), ("workdir", spec.workdir), ("user", spec.user),
         ("checkpoint_dir", spec.checkpoint_dir), *(("params", text) for pair in spec.params.items() for text in pair),
+        ("git", spec.git.label if spec.git else None), *(("data", path) for path in spec.data.values()),
         *(("env", value) for value in (*spec.env.values(), *spec.secret_env.values())),
     ]  # fmt: skip
     for field_name, text in texts:

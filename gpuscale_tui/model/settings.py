@@ -17,6 +17,7 @@ Seconds = Annotated[float, Meta(gt=0, le=7 * 86_400)]
 Dollars = Annotated[float, Meta(ge=0, le=1_000_000)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Amount = Annotated[float, Meta(ge=0, le=1_000_000)]
+Megabytes = Annotated[float, Meta(ge=0, le=100_000_000)]
 Text = Annotated[str, Meta(max_length=1024)]
 
 
@@ -253,6 +254,35 @@ class CheckpointConfig:
     max_mb: Annotated[
         float, Meta(gt=0, le=10_000_000, description="Largest snapshot that is fetched, in megabytes.")
     ] = 20_000.0
+    settle_sec: Annotated[
+        float,
+        Meta(
+            ge=0, le=3_600, description="Seconds for which a file must stand still before it counts as written in full."
+        ),
+    ] = 2.0
+    grace_sec: Annotated[
+        int, Meta(ge=0, le=86_400, description="Seconds a job has to save and end, where it does not say itself.")
+    ] = 30
+    quota_mb: Annotated[
+        float,
+        Meta(ge=0, le=100_000_000, description="Megabytes of snapshots that a project may keep; 0 is no limit."),
+    ] = 0.0
+    quotas: Annotated[
+        Mapping[str, Megabytes], Meta(description="Megabytes for a project by its name, instead of quota_mb.")
+    ] = field(default_factory=dict)
+    outputs_max_mb: Annotated[
+        float, Meta(gt=0, le=10_000_000, description="Most that is fetched of a job's OUTPUT_DIR, in megabytes.")
+    ] = 2_000.0
+    s3: Annotated[
+        Text | None,
+        Meta(description="Object storage for the snapshots instead of `dir`: s3://BUCKET/PREFIX (the extra `s3`)."),
+    ] = None
+    s3_endpoint: Annotated[
+        Text | None, Meta(description="Address of an S3-compatible service; by default Amazon's own.")
+    ] = None
+    s3_sign_sec: Annotated[
+        int, Meta(ge=60, le=604_800, description="Seconds for which an address that a machine may upload to is valid.")
+    ] = 3_600
 
 
 @dataclass(frozen=True, slots=True)

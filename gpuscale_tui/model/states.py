@@ -39,6 +39,17 @@ class WorkerState(StrEnum):
     LOST = "lost"
 
 
+class Rehearsal(StrEnum):
+    """How far the rehearsal of a job's move is: it is moved on purpose once, and what comes after is compared."""
+
+    NONE = ""
+    WANTED = "wanted"
+    MOVING = "moving"
+    RESUMED = "resumed"
+    VERIFIED = "verified"
+    FAILED = "failed"
+
+
 class Cause(StrEnum):
     """Why an attempt ended or a state changed. Only `user_error` and `timeout` fail a job by themselves."""
 

@@ -63,7 +63,8 @@ def insert(connection: sqlite3.Connection, specs: Sequence[JobSpec], now: int) -
 _SPEC_COLUMNS = (
     "name", "priority", "group_key", "command", "argv", "image", "gpu_type", "gpu_count", "max_price",
     "max_runtime_sec", "env", "secret_names", "params", "workdir", "checkpoint_dir", "project", "provider", "market",
-    "retries", "user", "start_job", "start_snapshot",
+    "retries", "user", "start_job", "start_snapshot", "git_url", "git_rev", "data", "stop_signal", "grace_sec",
+    "rehearsal",
 )  # fmt: skip
 _INSERT = (
     f"INSERT INTO jobs (id, state, submitted_at, {', '.join(_SPEC_COLUMNS)})"

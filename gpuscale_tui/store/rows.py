@@ -6,11 +6,11 @@ import json
 import sqlite3
 from dataclasses import asdict
 
-from gpuscale_tui.model.jobs import Attempt, Job, JobSpec, StartFrom
+from gpuscale_tui.model.jobs import Attempt, GitSource, Job, JobSpec, Lost, StartFrom
 from gpuscale_tui.model.machines import Endpoint
 from gpuscale_tui.model.money import Terms
 from gpuscale_tui.model.offers import Market
-from gpuscale_tui.model.states import AttemptState, Cause, JobState, OrderOutcome, Purpose, WorkerState
+from gpuscale_tui.model.states import AttemptState, Cause, JobState, OrderOutcome, Purpose, Rehearsal, WorkerState
 from gpuscale_tui.model.workers import Worker
 
 
@@ -33,6 +33,9 @@ def job(row: sqlite3.Row) -> Job:
         error=row["error"],
         cost=row["cost"],
         start_after=row["start_after"],
+        rehearsal=Rehearsal(row["rehearsal"]),
+        rehearsal_detail=row["rehearsal_detail"],
+        git_commit=row["git_commit"],
     )
 
 
@@ -58,6 +61,11 @@ def _spec(row: sqlite3.Row) -> JobSpec:
         retries=row["retries"],
         user=row["user"],
         start_from=None if row["start_job"] is None else StartFrom(row["start_job"], row["start_snapshot"]),
+        git=None if row["git_url"] is None else GitSource(row["git_url"], row["git_rev"]),
+        data=json.loads(row["data"]),
+        stop_signal=row["stop_signal"],
+        grace_sec=row["grace_sec"],
+        rehearse=row["rehearsal"] != "",
     )
 
 
@@ -86,6 +94,12 @@ def spec_columns(spec: JobSpec) -> dict[str, object]:
         "user": spec.user,
         "start_job": spec.start_from.job_id if spec.start_from else None,
         "start_snapshot": spec.start_from.snapshot if spec.start_from else None,
+        "git_url": spec.git.url if spec.git else None,
+        "git_rev": spec.git.rev if spec.git else "",
+        "data": json.dumps(dict(spec.data)),
+        "stop_signal": spec.stop_signal,
+        "grace_sec": spec.grace_sec,
+        "rehearsal": Rehearsal.WANTED if spec.rehearse else Rehearsal.NONE,
     }
 
 
@@ -104,6 +118,9 @@ def attempt(row: sqlite3.Row) -> Attempt:
         output_bytes=row["output_bytes"],
         resumed_from=row["resumed_from"],
         stalled_at=row["stalled_at"],
+        resumed_step=row["resumed_step"],
+        first_step=row["first_step"],
+        lost=None if row["lost_ms"] is None else Lost(row["lost_ms"], row["lost_cost"], row["lost_steps"]),
     )
 
 

@@ -428,4 +428,43 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (provider, gpu_type, gpu_count, market, hour)
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE jobs ADD COLUMN git_url TEXT;          -- code is cloned from here instead of a workdir
+    ALTER TABLE jobs ADD COLUMN git_rev TEXT NOT NULL DEFAULT ''; -- branch, tag or commit as asked; empty: the default
+    ALTER TABLE jobs ADD COLUMN git_commit TEXT;       -- what that was when it was first fetched: later attempts use it
+    ALTER TABLE jobs ADD COLUMN data TEXT NOT NULL DEFAULT '{}'; -- JSON object: data sets, name to local path
+    ALTER TABLE jobs ADD COLUMN stop_signal TEXT NOT NULL DEFAULT 'TERM';
+    ALTER TABLE jobs ADD COLUMN grace_sec INTEGER;     -- between that signal and KILL; NULL: the setting
+    ALTER TABLE jobs ADD COLUMN rehearsal TEXT NOT NULL DEFAULT ''
+        CHECK (rehearsal IN ('', 'wanted', 'moving', 'resumed', 'verified', 'failed'));
+    ALTER TABLE jobs ADD COLUMN rehearsal_detail TEXT NOT NULL DEFAULT '';
+    ALTER TABLE jobs ADD COLUMN save_asked_at INTEGER; -- its user wants a snapshot now
+
+    ALTER TABLE attempts ADD COLUMN resumed_step INTEGER; -- of the snapshot that it began with
+    ALTER TABLE attempts ADD COLUMN first_step INTEGER; -- the first that its own output told
+    ALTER TABLE attempts ADD COLUMN lost_ms INTEGER;   -- work that stood in no verified snapshot when it ended
+    ALTER TABLE attempts ADD COLUMN lost_cost INTEGER; -- what its machine cost meanwhile, micro-dollars
+    ALTER TABLE attempts ADD COLUMN lost_steps INTEGER;
+
+    ALTER TABLE snapshots ADD COLUMN kind TEXT NOT NULL DEFAULT 'interval'
+        CHECK (kind IN ('interval', 'last', 'asked'));
+    ALTER TABLE snapshots ADD COLUMN took_ms INTEGER;  -- from the first look to its manifest on disk
+    ALTER TABLE snapshots ADD COLUMN stored INTEGER;   -- bytes that it added; the rest stood in snapshots before it
+    ALTER TABLE snapshots ADD COLUMN pinned_at INTEGER; -- never pruned while set
+    ALTER TABLE snapshots ADD COLUMN checked_at INTEGER; -- when every byte was last read and compared
+    ALTER TABLE snapshots ADD COLUMN fault TEXT;       -- what is wrong with it; NULL: nothing known
+    ALTER TABLE snapshots ADD COLUMN epoch REAL;       -- of the training, as far as its output says
+    ALTER TABLE snapshots ADD COLUMN loss REAL;
+    ALTER TABLE snapshots ADD COLUMN place TEXT NOT NULL DEFAULT 'dir' CHECK (place IN ('dir', 's3'));
+
+    CREATE TABLE outputs (                             -- what was fetched of a job's OUTPUT_DIR when an attempt ended
+        job_id  INTEGER NOT NULL REFERENCES jobs (id),
+        attempt INTEGER NOT NULL,
+        at      INTEGER NOT NULL,
+        files   INTEGER NOT NULL,
+        bytes   INTEGER NOT NULL,
+        error   TEXT,                                  -- why not everything could be fetched
+        PRIMARY KEY (job_id, attempt)
+    ) STRICT, WITHOUT ROWID;
+    """,
 )

@@ -12,7 +12,11 @@ from gpuscale_tui.store import events
 class SnapshotRow:
     """One snapshot of a job's checkpoint directory. `at` and `pruned_at` are UTC ms; pruned ones are gone from disk.
 
-    `step`: how far the job was by its own output when it was taken; None where that said nothing.
+    `step`, `epoch`, `loss`: how far the job was by its own output when it was taken; None where that said nothing.
+    `kind` is why it was taken (`interval`, `last` before an end, `asked` by a user), `took_ms` how long that took,
+    `stored` the bytes that it added (the rest stood in snapshots before it). `pinned_at` (UTC ms) is set while it may
+    not be pruned, `checked_at` when every byte was last compared, `fault` what is wrong with it as far as is known.
+    `place` is where its files are: `dir` or `s3`.
     """
 
     job_id: int
@@ -23,6 +27,15 @@ class SnapshotRow:
     bytes: int
     pruned_at: int | None
     step: int | None = None
+    kind: str = "interval"
+    took_ms: int | None = None
+    stored: int | None = None
+    pinned_at: int | None = None
+    checked_at: int | None = None
+    fault: str | None = None
+    epoch: float | None = None
+    loss: float | None = None
+    place: str = "dir"
 
 
 def record_snapshot(  # noqa: PLR0917 - the columns in their order

@@ -91,6 +91,7 @@ LIMITED = frozenset(
         *("meta.key", "meta.value", "engine.mode", "spans.kind", "events.kind", "events.from_state", "events.to_state"),
         *("events.cause", "requests.kind", "offers.market", "group_reasons.group_key", "notices.kind", "notices.key"),
         *("jobs.state", "jobs.group_key", "jobs.argv", "jobs.image", "jobs.gpu_type", "jobs.env", "jobs.secret_names"),
+        *("jobs.data", "jobs.stop_signal", "jobs.rehearsal", "jobs.git_commit", "snapshots.kind", "snapshots.place"),
         *("jobs.params", "jobs.project", "jobs.provider", "jobs.market", "jobs.cause", "attempts.state"),
         *("attempts.cause", "workers.state", "workers.token", "workers.market", "workers.terms", "workers.group_key"),
         *(

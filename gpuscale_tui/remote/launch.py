@@ -15,6 +15,7 @@ SHELL_OWN_NAMES = frozenset(
         *(
             "_",
             "CHECKPOINT_DIR",
+            "OUTPUT_DIR",
             "EUID",
             "IFS",
             "LINENO",
@@ -35,6 +36,8 @@ SHELL_OWN_NAMES = frozenset(
 ONE_STRING_BYTES = 128 * 1024 - 1
 ALL_STRINGS_BYTES = 1024 * 1024
 LONGEST_SECONDS = 10 * 365 * 86_400
+GIVEN = "given"
+"""File in an attempt's directory with what staging found out for its environment (`given_script`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +105,21 @@ def launch_script(launch: Launch, shell: str) -> bytes:
     words = launch.argv or (shell, "-c", launch.command)
     lines = ['set -- "$@" ' + " ".join(quote(word) for word in words)]
     lines += [f"export {name}={quote(value)}" for name, value in launch.env.items()]
-    place = 'export CHECKPOINT_DIR="$1/checkpoints"; cd "$1/work" || exit 126; export PWD'
+    lines.append(f'if [ -e "$1/{GIVEN}" ]; then . "$1/{GIVEN}"; fi')
+    place = 'export CHECKPOINT_DIR="$1/checkpoints" OUTPUT_DIR="$1/outputs"; cd "$1/work" || exit 126; export PWD'
     lines.append(f'{{ : > "$2"; {place}; shift 2; exec "$@"; }}')
     return _encode("the launch", "\n".join(lines) + "\n")
+
+
+def given_script(shared: Mapping[str, str]) -> bytes:
+    """The file GIVEN: variables, each with the absolute path of something below the base that attempts share.
+
+    `shared`: paths relative to the base by name. It is read where $1 is the attempt's directory. Raises LaunchRefused.
+    """
+    for name in shared:
+        check_environment_name(name)
+    lines = [f'export {name}="${{1%/*}}"/{quote(path)}' for name, path in shared.items()]
+    return _encode("the data", "".join(f"{line}\n" for line in lines))
 
 
 def _encode(what: str, text: str) -> bytes:

@@ -15,6 +15,7 @@ from gpuscale_tui.remote.errors import RemoteCommandFailed, RemoteError, Unreach
 BASE = re.compile(r"(?:[A-Za-z0-9._][A-Za-z0-9._-]{0,63}/){0,3}[A-Za-z0-9._][A-Za-z0-9._-]{0,63}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NUMBER = re.compile(r"[0-9]{1,18}")
+RECORD_FLAGS = re.compile("[01] [012] [0123]")
 ANSWER_SEC = 30
 """How long the machine may take to answer one question."""
 
@@ -50,7 +51,7 @@ class Exit:
     `code` is its exit code, 128 + N after signal N. `timed_out`: the runtime limit ended it. `stopped`: someone had
     asked for its end by `stop`; `lapsed`: that was the machine itself, when its lease was over. `output_size` counts
     the bytes that it wrote, all of which were delivered. `has_checkpoints`: something lay in its checkpoint directory
-    at the end, be it only what was put there before.
+    at the end, be it only what was put there before; `has_outputs`: something lay in its OUTPUT_DIR.
     """
 
     code: int
@@ -59,6 +60,7 @@ class Exit:
     stopped: bool = False
     has_checkpoints: bool = False
     lapsed: bool = False
+    has_outputs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,12 @@ class ExitRecord:
     stopped: bool
     has_checkpoints: bool
     lapsed: bool = False
+    has_outputs: bool = False
 
     def exit(self, output_size: int) -> Exit:
-        return Exit(self.code, self.timed_out, output_size, self.stopped, self.has_checkpoints, self.lapsed)
+        return Exit(
+            self.code, self.timed_out, output_size, self.stopped, self.has_checkpoints, self.lapsed, self.has_outputs
+        )
 
 
 class AttemptState(Enum):
@@ -161,10 +166,10 @@ def state_of(machine: Machine, words: tuple[str, ...]) -> AttemptStatus:
 def exit_record(machine: Machine, code: str, *flags: str) -> ExitRecord:
     """`CODE TIMED STOPPED KEPT` as a record. Raises RemoteError for anything else."""
     number = _number(machine, code)
-    if number > 255 or len(flags) != 3 or flags[1] not in {"0", "1", "2"} or not {flags[0], flags[2]} <= {"0", "1"}:
+    if number > 255 or not RECORD_FLAGS.fullmatch(" ".join(flags)):
         raise RemoteError(f"{machine.where}: not an exit record of ours: {(code, *flags)!r:.200}")
     timed, stopped, kept = flags
-    return ExitRecord(number, timed == "1", stopped != "0", kept == "1", stopped == "2")
+    return ExitRecord(number, timed == "1", stopped != "0", kept in {"1", "3"}, stopped == "2", kept in {"2", "3"})
 
 
 def _number(machine: Machine, text: str) -> int:

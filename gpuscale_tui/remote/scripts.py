@@ -6,7 +6,7 @@ a millisecond, so what a builtin can do is done by a builtin.
 
 An attempt's directory on the machine:
 
-    work/ checkpoints/   the job's own
+    work/ checkpoints/ outputs/   the job's own
     output               stdout and stderr of the command, as written
     claim                exists once the attempt was started; made with O_EXCL, so exactly one start wins
     runner               "BOOT PID BORN" of the runner; BORN is the start time from /proc, "-" where there is none
@@ -46,11 +46,14 @@ umask 077
 say() { echo "gs:$*" >&2; }
 # sleeps a tenth of a second, or a second where sleep knows only whole ones; sets step to the tenths
 pause() { step=1; sleep 0.1 2>/dev/null || { step=10; sleep 1; }; }
-# sets kept to 1 when something lies in checkpoints
+# sets kept: 1 when something lies in checkpoints, 2 when in outputs, 3 when in both
 keeps() {
   kept=0
   for left in checkpoints/* checkpoints/.[!.]* checkpoints/..?*; do
-    if [ -e "$left" ] || [ -L "$left" ]; then kept=1; return; fi
+    if [ -e "$left" ] || [ -L "$left" ]; then kept=1; break; fi
+  done
+  for left in outputs/* outputs/.[!.]* outputs/..?*; do
+    if [ -e "$left" ] || [ -L "$left" ]; then kept=$((kept+2)); break; fi
   done
 }
 enter() { cd && cd "./$1/$2" 2>/dev/null; }
@@ -134,7 +137,8 @@ PREPARE = compact(
 {START_LINE}
 {COMMON}
 read -r base name
-cd && mkdir -p "./$base/$name/work" "./$base/$name/checkpoints" && chmod 700 "./$base" "./$base/$name"
+cd && mkdir -p "./$base/$name" && cd "./$base" && chmod 700 . "./$name" && cd "./$name" &&
+mkdir -p work checkpoints outputs
 """
 )
 """stdin: `BASE NAME`."""
@@ -147,10 +151,12 @@ trap : PIPE
 fail() {{ say "$1"; exit 1; }}
 read -r base name lines limit grace || exit 1
 if enter "$base" "$name"; then :; else
-  cd && mkdir -p "./$base/$name/work" "./$base/$name/checkpoints" && enter "$base" "$name" || fail unwritable
+  cd && mkdir -p "./$base/$name/work" && enter "$base" "$name" || fail unwritable
 fi
 if [ -e claim ]; then say claimed; exit 0; fi
-if [ -d work ] && [ -d checkpoints ]; then :; else mkdir -p work checkpoints || fail unwritable; fi
+if [ -d work ] && [ -d checkpoints ] && [ -d outputs ]; then :; else
+  mkdir -p work checkpoints outputs || fail unwritable
+fi
 nl="
 "
 # the launch arrives whole before anything is claimed: a connection cut in between starts nothing
@@ -310,7 +316,7 @@ report
 """
 )
 """stdin: `BASE NAME`. Says `state VERDICT CODE TIMED STOPPED SIZE KEPT`, where `-` stands for what is not known
-and KEPT is 1 when something lies in checkpoints."""
+and KEPT is 1 when something lies in checkpoints, 2 when in outputs, 3 when in both."""
 
 STOP = compact(
     f"""

@@ -131,6 +131,7 @@ async def test_environment_arrives_exactly_and_stays_private(site: Site) -> None
     for name, value in env.items():
         assert seen[name.encode()] == value.encode("utf-8", "surrogateescape"), name
     assert seen[b"CHECKPOINT_DIR"] == str(site.path(REF) / "checkpoints").encode()
+    assert seen[b"OUTPUT_DIR"] == str(site.path(REF) / "outputs").encode()
     assert seen[b"PWD"] == str(site.path(REF) / "work").encode()
     assert rest.split() == [b"0077", b"0"]  # no argv has the secret, the launch file is empty, umask, stdin is empty
     assert ended.code == 0
@@ -419,13 +420,19 @@ async def test_remove_many_leaves_what_runs(site: Site) -> None:
     assert list((site.home / ".g").iterdir()) == []
 
 
-async def test_whether_checkpoints_were_left(site: Site) -> None:
+async def test_whether_checkpoints_and_outputs_were_left(site: Site) -> None:
     machine = await site.connect()
-    lines = {"true": False, "touch ../checkpoints/.x": True, "ln -s nowhere ../checkpoints/l": True}
-    for number, (line, has) in enumerate(lines.items()):
+    lines = {
+        "true": (False, False),
+        "touch ../checkpoints/.x": (True, False),
+        "ln -s nowhere ../checkpoints/l": (True, False),
+        "touch $OUTPUT_DIR/..x": (False, True),
+        "mkdir $OUTPUT_DIR/d; touch $CHECKPOINT_DIR/c": (True, True),
+    }
+    for number, (line, left) in enumerate(lines.items()):
         ref = AttemptRef(".g", f"k{number}")
         ended, _ = await run(machine, ref, shell_line(line))
-        assert ended.has_checkpoints is has, line
+        assert (ended.has_checkpoints, ended.has_outputs) == left, line
         assert (await status(machine, ref)).exit == ended
 
 

@@ -1,0 +1,366 @@
+"""One bucket of object storage, through boto3: objects put, read, listed and removed, and addresses signed for others.
+
+Everything blocks and is bounded in time; boto3 repeats by itself what is worth repeating. It is imported when a bucket
+is first used, and finds its credentials where it always looks (environment, shared files, the machine's own role):
+they are never read by us. Uses one client in several threads, which boto3 allows of clients.
+"""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from gpuscale_tui.model.objects import EXTRA_MISSING, S3Place
+from gpuscale_tui.store.checkpoints import SnapshotError
+
+CONNECT_SEC, READ_SEC, TRIES = 10, 60, 5
+CHUNK = 1 << 20
+DELETED_AT_ONCE = 1000
+"""As many keys as one request may name (Amazon S3 API, DeleteObjects)."""
+SMALL_BYTES = 64 << 20
+"""What a manifest may have at most: those of machines we never saw may lie there."""
+GONE = frozenset({"404", "NoSuchKey", "NotFound"})
+DENIED = frozenset({"403", "AccessDenied", "Forbidden", "AllAccessDisabled"})
+WRONG_KEY = frozenset({
+    "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "AuthorizationHeaderMalformed",
+    "RequestTimeTooSkewed",
+})  # fmt: skip
+
+
+class ObjectStoreError(SnapshotError):
+    """Object storage refused something or does not answer. `away`: nothing was refused, a later try may help."""
+
+    def __init__(self, text: str, *, away: bool = False) -> None:
+        super().__init__(text)
+        self.away = away
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object as the service describes it. `sha256` is the service's own checksum, in hex; with `parts`, the
+    checksum of its parts' checksums. Empty where the service keeps none."""
+
+    size: int
+    sha256: str = ""
+    parts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One line of a listing; `at` is UTC ms by the service's clock, `key` without the prefix of the place."""
+
+    key: str
+    size: int
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of an upload that is under way, as the service describes it."""
+
+    number: int
+    size: int
+    etag: str
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """An address that whoever has it may use for a while, with the headers that it was signed for. It is a secret."""
+
+    url: str = field(repr=False)
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Bucket:
+    """The objects below one prefix. `region` and `credentials` are for tests; a user's come from boto3's own places."""
+
+    def __init__(self, place: S3Place, endpoint: str | None = None, *, sign_sec: int = 3600) -> None:
+        self.place = place
+        self.endpoint = endpoint
+        self.sign_sec = sign_sec
+        self._lock = threading.Lock()
+        self._made: Any = None
+
+    @property
+    def words(self) -> str:
+        """Where it is, for messages."""
+        return f"{self.place} at {self.endpoint}" if self.endpoint else str(self.place)
+
+    @property
+    def client(self) -> Any:
+        """The client, made at first use. Raises ObjectStoreError."""
+        with self._lock:
+            if self._made is None:
+                self._made = _client(self.place, self.endpoint)
+            return self._made
+
+    # Objects.
+
+    def put(self, key: str, data: bytes) -> None:
+        """Store a small object. Complete or not at all, by the nature of the service."""
+        self.put_stream(key, data, len(data), "")
+
+    def put_stream(self, key: str, body: Any, size: int, sha256: str) -> None:
+        """Store an object from a seekable file; with its SHA-256 (hex) the service refuses anything else."""
+        more = {"ChecksumSHA256": base64_of(sha256)} if sha256 else {}
+        with self._telling(f"storing {key}"):
+            self.client.put_object(**self._named(key), Body=body, ContentLength=size, **more)
+
+    def get(self, key: str) -> bytes | None:
+        """A small object, None when there is none."""
+        try:
+            with self._telling(f"reading {key}"):
+                body = self.client.get_object(**self._named(key))["Body"]
+                with body:
+                    data: bytes = body.read(SMALL_BYTES + 1)
+        except _Gone:
+            return None
+        if len(data) > SMALL_BYTES:
+            raise ObjectStoreError(f"{self.words}: {key} has more than {SMALL_BYTES} bytes: it is none of ours")
+        return data
+
+    def read(self, key: str) -> Iterator[bytes]:
+        """The bytes of an object. Raises ObjectStoreError, also when it is not there."""
+        with self._telling(f"reading {key}"):
+            body = self.client.get_object(**self._named(key))["Body"]
+        with body:
+            while True:
+                with self._telling(f"reading {key}"):
+                    data: bytes = body.read(CHUNK)
+                if not data:
+                    return
+                yield data
+
+    def look(self, key: str) -> Stored | None:
+        """What the service says of an object, None when there is none."""
+        try:
+            with self._telling(f"looking at {key}"):
+                found = self.client.head_object(**self._named(key), ChecksumMode="ENABLED")
+        except _Gone:
+            return None
+        checksum, _, parts = found.get("ChecksumSHA256", "").partition("-")
+        return Stored(found["ContentLength"], hex_of(checksum), int(parts) if parts.isdigit() else 0)
+
+    def find_all(self, prefix: str, *, flat: bool = False) -> Iterator[Listed]:
+        """Objects whose key begins so, in order of key; `flat`: none behind a further slash."""
+        whole = self.place.key(prefix)
+        more = {"Delimiter": "/"} if flat else {}
+        with self._telling("listing"):
+            pages = self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.place.bucket, Prefix=whole, **more
+            )
+            for page in pages:
+                for each in page.get("Contents", ()):
+                    key = each["Key"][len(whole) - len(prefix) :]
+                    yield Listed(key, each["Size"], int(each["LastModified"].timestamp() * 1000))
+
+    def remove(self, keys: Iterable[str]) -> None:
+        """Remove objects; those that are not there are no error."""
+        names = [self.place.key(key) for key in keys]
+        for start in range(0, len(names), DELETED_AT_ONCE):
+            batch = [{"Key": name} for name in names[start : start + DELETED_AT_ONCE]]
+            with self._telling("removing objects"):
+                done = self.client.delete_objects(
+                    Bucket=self.place.bucket, Delete={"Objects": batch, "Quiet": True}, ChecksumAlgorithm="SHA256"
+                )
+            for wrong in done.get("Errors", ()):
+                raise ObjectStoreError(f"{self.words}: {wrong.get('Key')} was not removed ({wrong.get('Code')})")
+
+    # Addresses for others.
+
+    def sign_put(self, key: str, size: int, sha256: str) -> Signed:
+        """An address to which exactly so many bytes of that SHA-256 (hex) may be sent."""
+        return self._signed("put_object", {"ContentLength": size, "ChecksumSHA256": base64_of(sha256)}, key)
+
+    def sign_part(self, key: str, upload: str, part: Part) -> Signed:
+        """The same for one part of an upload; the part's etag does not matter."""
+        words = {
+            "ContentLength": part.size, "ChecksumSHA256": base64_of(part.sha256), "PartNumber": part.number,
+            "UploadId": upload,
+        }  # fmt: skip
+        return self._signed("upload_part", words, key)
+
+    def sign_get(self, key: str) -> Signed:
+        """An address at which an object can be read."""
+        return self._signed("get_object", {}, key)
+
+    def _signed(self, action: str, words: Mapping[str, Any], key: str) -> Signed:
+        with self._telling("signing an address"):
+            url = self.client.generate_presigned_url(
+                action, Params={**self._named(key), **words}, ExpiresIn=self.sign_sec
+            )
+        checksum = words.get("ChecksumSHA256")
+        return Signed(url, (("x-amz-checksum-sha256", checksum),) if checksum else ())
+
+    # Uploads in parts.
+
+    def begin_parts(self, key: str) -> str:
+        """The id of the newest upload of this object that is under way, else of a new one."""
+        found = max(self._uploads(key, exactly=True), key=lambda each: each["Initiated"], default=None)
+        if found is not None:
+            return str(found["UploadId"])
+        with self._telling(f"beginning to store {key}"):
+            made = self.client.create_multipart_upload(**self._named(key), ChecksumAlgorithm="SHA256")
+        return str(made["UploadId"])
+
+    def parts(self, key: str, upload: str) -> dict[int, Part]:
+        """The parts that are there. Raises ObjectStoreError when the upload is over."""
+        found: dict[int, Part] = {}
+        with self._telling(f"looking at the parts of {key}"):
+            for page in self.client.get_paginator("list_parts").paginate(**self._named(key), UploadId=upload):
+                for each in page.get("Parts", ()):
+                    checksum = hex_of(each.get("ChecksumSHA256", ""))
+                    found[each["PartNumber"]] = Part(each["PartNumber"], each["Size"], each["ETag"], checksum)
+        return found
+
+    def put_part(self, key: str, upload: str, part: Part, body: bytes) -> None:
+        """Send one part from here."""
+        with self._telling(f"storing a part of {key}"):
+            self.client.upload_part(
+                **self._named(key), UploadId=upload, PartNumber=part.number, Body=body, ContentLength=part.size,
+                ChecksumSHA256=base64_of(part.sha256),
+            )  # fmt: skip
+
+    def finish_parts(self, key: str, upload: str, parts: Iterable[Part]) -> None:
+        """Make an object of its parts."""
+        listed = [
+            {"PartNumber": part.number, "ETag": part.etag}
+            | ({"ChecksumSHA256": base64_of(part.sha256)} if part.sha256 else {})
+            for part in parts
+        ]
+        with self._telling(f"putting {key} together"):
+            self.client.complete_multipart_upload(
+                **self._named(key), UploadId=upload, MultipartUpload={"Parts": listed}
+            )
+
+    def abandon_parts(self, prefix: str, before: int) -> None:
+        """Throw uploads away that were begun before a time (UTC ms) and never finished: their parts cost money."""
+        for each in self._uploads(prefix, exactly=False):
+            if each["Initiated"].timestamp() * 1000 < before:
+                try:
+                    with self._telling("giving an upload up"):
+                        self.client.abort_multipart_upload(
+                            Bucket=self.place.bucket, Key=each["Key"], UploadId=each["UploadId"]
+                        )
+                except _Gone:
+                    continue  # somebody else did
+
+    def _uploads(self, prefix: str, *, exactly: bool) -> list[Any]:
+        whole = self.place.key(prefix)
+        with self._telling("looking for uploads under way"):
+            pages = self.client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self.place.bucket, Prefix=whole
+            )
+            found = [each for page in pages for each in page.get("Uploads", ())]
+        return [each for each in found if each["Key"] == whole] if exactly else found
+
+    # Parts.
+
+    def _named(self, key: str) -> dict[str, str]:
+        return {"Bucket": self.place.bucket, "Key": self.place.key(key)}
+
+    @contextmanager
+    def _telling(self, doing: str) -> Iterator[None]:
+        """Errors of boto3 in words: what was done, why it failed, the way out."""
+        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+
+        try:
+            yield
+        except ClientError as error:
+            raise _refusal(self, doing, error) from error
+        except HTTPClientError as error:
+            raise ObjectStoreError(
+                f"{self.words}: no answer while {doing} ({type(error).__name__}); look at the network and s3_endpoint",
+                away=True,
+            ) from None  # its text may hold a signed address
+        except (BotoCoreError, OSError) as error:
+            raise _trouble(self, doing, error) from None
+
+
+class _Gone(ObjectStoreError):
+    """There is no such object, or no such upload."""
+
+
+def _refusal(bucket: Bucket, doing: str, error: Any) -> ObjectStoreError:
+    told = error.response.get("Error", {})
+    code = str(told.get("Code", ""))
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if code == "NoSuchBucket":
+        return ObjectStoreError(f"{bucket.words}: there is no such bucket; make it, or mend `s3` in [checkpoints]")
+    if code in GONE or code == "NoSuchUpload":
+        return _Gone(f"{bucket.words}: not there, while {doing}")
+    if code in WRONG_KEY:
+        return ObjectStoreError(f"{bucket.words}: the credentials are refused ({code}); look at AWS_PROFILE and keys")
+    if code in DENIED:
+        return ObjectStoreError(
+            f"{bucket.words}: access is denied while {doing}; the key must be allowed to list the bucket, and to put, "
+            "get and delete its objects"
+        )
+    return ObjectStoreError(f"{bucket.words}: refused while {doing} ({code or status})", away=int(status) >= 500)
+
+
+def _trouble(bucket: Bucket, doing: str, error: Exception) -> ObjectStoreError:
+    name = type(error).__name__
+    if name in {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound"}:
+        return ObjectStoreError(
+            f"{bucket.words}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        )
+    away = name in {"ConnectionClosedError", "ReadTimeoutError", "IncompleteReadError"}
+    return ObjectStoreError(f"{bucket.words}: failed while {doing} ({name})", away=away or isinstance(error, OSError))
+
+
+def _client(place: S3Place, endpoint: str | None) -> Any:
+    """A client for the region in which the bucket is: an address signed for another is refused."""
+    try:
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError, ClientError
+    except ImportError as error:
+        raise ObjectStoreError(EXTRA_MISSING) from error
+
+    def made(region: str | None) -> Any:
+        config = Config(
+            signature_version="s3v4", connect_timeout=CONNECT_SEC, read_timeout=READ_SEC, max_pool_connections=16,
+            retries={"mode": "standard", "max_attempts": TRIES}, region_name=region,
+            # the checksums are ours; services that are not Amazon's know no others, and no trailers
+            request_checksum_calculation="when_required", response_checksum_validation="when_required",
+            s3={"addressing_style": "path" if endpoint else "auto"},
+        )  # fmt: skip
+        return boto3.session.Session().client("s3", endpoint_url=endpoint, config=config)
+
+    try:
+        client = made(_region())
+        if endpoint is None:
+            elsewhere = client.head_bucket(Bucket=place.bucket).get("BucketRegion")
+            return client if elsewhere in {None, client.meta.region_name} else made(elsewhere)
+    except (ClientError, BotoCoreError):
+        return made(_region())  # the first use tells what is wrong
+    return client
+
+
+def _region() -> str:
+    import boto3
+
+    return boto3.session.Session().region_name or "us-east-1"
+
+
+def base64_of(sha256: str) -> str:
+    """A hash in hex as the service writes it."""
+    return base64.b64encode(bytes.fromhex(sha256)).decode("ascii")
+
+
+def hex_of(checksum: str) -> str:
+    """A checksum of the service in hex; empty for none and for one that makes no sense."""
+    try:
+        found = base64.b64decode(checksum, validate=True)
+    except ValueError:
+        return ""
+    return found.hex() if len(found) == 32 else ""
+
+
+Progress = Callable[[int, int], None]

@@ -68,13 +68,14 @@ async def _with(place: Site, work: Callable[[Site, Machine], Awaitable[None]]) -
 async def _fetch(place: Site, machine: Machine) -> None:
     target = place.root / "fetched"
     shutil.rmtree(target, ignore_errors=True)
-    found = await transfer.get_files(machine, "from", ["model"], target, max_bytes=10**12, timeout_sec=300)
+    listing = await transfer.list_tree(machine, "from")
+    found = await transfer.get_files(machine, "from", listing, target, parts=None, max_bytes=10**12, timeout_sec=300)
     if found[0].changed:
         raise RuntimeError("a file that nobody writes to has changed")
 
 
 async def _put(place: Site, machine: Machine) -> None:
-    await transfer.put_tree(machine, "to", place.servers[0].home / "from", ["model"])
+    await transfer.put_tree(machine, "to", transfer.local_tree(place.servers[0].home / "from", ["model"]))
 
 
 async def _look(_: Site, machine: Machine) -> None:

@@ -11,7 +11,7 @@ from gpuscale_tui.model.jobs import Attempt, Job, StartFrom
 from gpuscale_tui.remote.attempts import AttemptRef
 from gpuscale_tui.remote.errors import TransferError
 from gpuscale_tui.remote.site import Site
-from gpuscale_tui.remote.transfer import FetchedFile, RemoteFile
+from gpuscale_tui.remote.transfer import FetchedFile, RemoteFile, TreeFile
 from gpuscale_tui.store import jobs, snapshots
 from gpuscale_tui.store.checkpoints import Draft, Snapshot, SnapshotError, SnapshotMeta, SnapshotStore, verify
 
@@ -52,8 +52,7 @@ class Saver:
             await context.warn(text, job_id=attempt.job_id, attempt=attempt.number)
         if snapshot is None:
             return None
-        names = [entry.name for entry in snapshot.files]
-        await site.put_tree(self._directory, snapshot.files_path, names)
+        await site.put_tree(self._directory, _tree(snapshot))
         source = StartFrom(snapshot.meta.job_id, snapshot.number)
         await context.db.write(jobs.record_resume, attempt, source, now=context.now(), epoch=context.epoch)
         self._saved = _signature(await site.list_tree(self._directory))
@@ -82,7 +81,7 @@ class Saver:
         draft = await asyncio.to_thread(context.snapshots.begin, attempt.job_id, after=known)
         try:
             fetched = await site.get_files(
-                self._directory, [file.path for file in listed if file.kind == "file"], draft.path,
+                self._directory, [file for file in listed if file.kind == "file"], draft.path, parts=None,
                 max_bytes=int(context.settings.checkpoints.max_mb * MEGABYTE), timeout_sec=FETCH_SEC,
             )  # fmt: skip
             if any(file.changed for file in fetched):
@@ -122,6 +121,15 @@ def _choose(store: SnapshotStore, job: Job, report: Callable[[int, str], None]) 
     if reason is not None:
         raise SnapshotError(f"snapshot {start.label}: {reason}")
     return chosen
+
+
+def _tree(snapshot: Snapshot) -> tuple[TreeFile, ...]:
+    return tuple(
+        TreeFile(
+            entry.name, mode=entry.mode, size=entry.size, sha256=entry.sha256, source=snapshot.files_path / entry.name
+        )
+        for entry in snapshot.files
+    )
 
 
 def _signature(listed: Sequence[RemoteFile]) -> Signature:

@@ -45,4 +45,5 @@ async def _put_workdir(context: Context, site: Site, ref: AttemptRef, root: Path
         chosen = await asyncio.to_thread(transfer.select_workdir, root, max_bytes=limit)
     except (OSError, ValueError) as error:
         raise JobInputError(f"workdir {root}: {error}") from error
-    await site.put_tree(f"{ref.directory}/work", root, chosen.files)
+    files = await asyncio.to_thread(transfer.local_tree, root, chosen.files)
+    await site.put_tree(f"{ref.directory}/work", files)

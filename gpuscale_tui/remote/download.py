@@ -12,7 +12,8 @@ from gpuscale_tui.remote.connection import Machine
 from gpuscale_tui.remote.errors import TransferError, Unreachable
 from gpuscale_tui.remote.paths import check_directory, check_storable
 from gpuscale_tui.remote.scripts import compact
-from gpuscale_tui.remote.untar import FetchedFile, Untar
+from gpuscale_tui.remote.tree import FetchedFile, RemoteFile
+from gpuscale_tui.remote.untar import Untar
 
 BATCH_FILES = 500
 BATCH_BYTES = 64 * 1024
@@ -44,9 +45,10 @@ exec stat -f "%z %Fm %Fc %i %N" "$@"
 async def get_files(
     machine: Machine,
     remote_dir: str,
-    files: Sequence[str],
+    files: Sequence[RemoteFile],
     target: Path,
     *,
+    parts: Path | None = None,
     max_bytes: int,
     timeout_sec: float,
     progress: Callable[[int], None] | None = None,
@@ -59,12 +61,14 @@ async def get_files(
     (more than `max_bytes`, a stream that is not as asked; throw `target` away), Unreachable, and OSError of the disk.
     """
     check_directory(remote_dir)
-    for name in files:
+    del parts  # comes with the parts of large files
+    names = tuple(file.path for file in files)
+    for name in names:
         check_storable(name)
     await asyncio.to_thread(_make_empty, target)
     try:
         async with asyncio.timeout(timeout_sec):
-            return await _get_all(machine, remote_dir, files, target, max_bytes=max_bytes, progress=progress)
+            return await _get_all(machine, remote_dir, names, target, max_bytes=max_bytes, progress=progress)
     except TimeoutError as error:
         raise Unreachable(f"{machine.where}: fetching took over {timeout_sec:g} s; try again") from error
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import re
 import stat
-from collections.abc import Iterable
-from dataclasses import dataclass
+import time
 
 from gpuscale_tui.remote.connection import Machine
 from gpuscale_tui.remote.errors import TransferError, Unreachable
 from gpuscale_tui.remote.paths import check_directory, is_storable
 from gpuscale_tui.remote.scripts import compact
+from gpuscale_tui.remote.tree import RemoteFile, RemoteListing
 
 LINE_BYTES = 8 * 1024
 LIST_SEC = 120
@@ -36,28 +36,6 @@ fi
 exec find . "(" -name "*$nl*" -prune -exec echo - ";" ")" -o -exec stat "$kind" "$format" "{}" +
 """
 )
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteFile:
-    """One entry: `path` relative to the directory listed, `mtime` in UTC milliseconds (whole seconds on the machine),
-    `kind` one of file, directory, link, other."""
-
-    path: str
-    size: int
-    mtime: int
-    kind: str
-
-
-class RemoteListing(tuple[RemoteFile, ...]):
-    """The entries in order of path; `skipped` counts those whose names could not be kept or shown."""
-
-    skipped: int
-
-    def __new__(cls, files: Iterable[RemoteFile], skipped: int) -> RemoteListing:
-        made = super().__new__(cls, files)
-        made.skipped = skipped
-        return made
 
 
 async def list_tree(
@@ -107,7 +85,8 @@ async def _list(machine: Machine, remote_dir: str, max_entries: int) -> RemoteLi
     _check_end(machine, remote_dir, status)
     if not rooted:
         raise TransferError(f"{machine.where}: listing {remote_dir} gave nothing that we know ({said}); try again")
-    return RemoteListing((files[path] for path in sorted(files)), skipped)
+    left_out = (f"{skipped} names of control characters, backslashes or no valid text",) if skipped else ()
+    return RemoteListing((files[path] for path in sorted(files)), clock=int(time.time() * 1000), left_out=left_out)
 
 
 def _check_end(machine: Machine, remote_dir: str, status: int | None) -> None:
@@ -127,4 +106,8 @@ def _read(line: bytes) -> RemoteFile | None:
     path = name.decode("utf-8", "surrogateescape")
     if not is_storable(path) or int(size) > MOST_BYTES:
         return None
-    return RemoteFile(path, int(size), int(mtime) * 1000, KINDS.get(stat.S_IFMT(int(mode, 16)), "other"))
+    bits, stamp = int(mode, 16), f"{size.decode()} {mtime.decode()}"
+    return RemoteFile(
+        path, int(size), int(mtime) * 1000, KINDS.get(stat.S_IFMT(bits), "other"), bits & 0o777, stamp,
+        changed_at=int(mtime) * 1000,
+    )  # fmt: skip

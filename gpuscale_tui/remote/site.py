@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +19,7 @@ from gpuscale_tui.remote.launch import Launch
 from gpuscale_tui.remote.lease import Lease
 from gpuscale_tui.remote.pulse import Pulse
 from gpuscale_tui.remote.scripts import compact
-from gpuscale_tui.remote.transfer import FetchedFile, RemoteFile
+from gpuscale_tui.remote.transfer import FetchedFile, RemoteFile, RemoteListing, TreeFile
 from gpuscale_tui.remote.usage import MachineUsage
 
 CONNECT_SEC = 15.0
@@ -37,6 +37,10 @@ ln -s -- "$HOME/$3" "./$2"
 """
 )
 """$2 where the link is to be, $3 where it leads, both relative to the remote home."""
+
+
+Progress = Callable[[int], None]
+"""Is told how many bytes have gone or come so far."""
 
 
 class Site(Protocol):
@@ -101,18 +105,34 @@ class Site(Protocol):
         """See `attempts.remove_many`."""
         ...
 
-    async def put_tree(self, directory: str, root: Path, names: Sequence[str]) -> None:
+    async def put_tree(self, directory: str, files: Sequence[TreeFile], *, progress: Progress | None = None) -> None:
         """See `transfer.put_tree`."""
         ...
 
-    async def list_tree(self, directory: str) -> Sequence[RemoteFile]:
+    async def list_tree(self, directory: str) -> RemoteListing:
         """See `transfer.list_tree`."""
         ...
 
     async def get_files(
-        self, directory: str, names: Sequence[str], target: Path, *, max_bytes: int, timeout_sec: float
+        self,
+        directory: str,
+        files: Sequence[RemoteFile],
+        target: Path,
+        *,
+        parts: Path | None,
+        max_bytes: int,
+        timeout_sec: float,
+        progress: Progress | None = None,
     ) -> Sequence[FetchedFile]:
         """See `transfer.get_files`."""
+        ...
+
+    async def hashes(self, directory: str, paths: Sequence[str]) -> Mapping[str, str]:
+        """See `transfer.hashes`."""
+        ...
+
+    async def tools(self) -> frozenset[str]:
+        """Which helpful programs the machine has (`inspection.TOOLS`); asked once a connection."""
         ...
 
     async def checkpoint_path(self, ref: AttemptRef) -> str:
@@ -140,6 +160,7 @@ class OpenSite:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
+        self._tools: frozenset[str] | None = None
 
     @property
     def where(self) -> str:
@@ -201,21 +222,40 @@ class OpenSite:
         """See `Site`."""
         return await attempts.remove_many(self._machine, refs)
 
-    async def put_tree(self, directory: str, root: Path, names: Sequence[str]) -> None:
+    async def put_tree(self, directory: str, files: Sequence[TreeFile], *, progress: Progress | None = None) -> None:
         """See `Site`."""
-        await transfer.put_tree(self._machine, directory, root, names)
+        await transfer.put_tree(self._machine, directory, files, progress=progress)
 
-    async def list_tree(self, directory: str) -> Sequence[RemoteFile]:
+    async def list_tree(self, directory: str) -> RemoteListing:
         """See `Site`."""
         return await transfer.list_tree(self._machine, directory)
 
     async def get_files(
-        self, directory: str, names: Sequence[str], target: Path, *, max_bytes: int, timeout_sec: float
+        self,
+        directory: str,
+        files: Sequence[RemoteFile],
+        target: Path,
+        *,
+        parts: Path | None,
+        max_bytes: int,
+        timeout_sec: float,
+        progress: Progress | None = None,
     ) -> Sequence[FetchedFile]:
         """See `Site`."""
         return await transfer.get_files(
-            self._machine, directory, names, target, max_bytes=max_bytes, timeout_sec=timeout_sec
-        )
+            self._machine, directory, files, target,
+            parts=parts, max_bytes=max_bytes, timeout_sec=timeout_sec, progress=progress,
+        )  # fmt: skip
+
+    async def hashes(self, directory: str, paths: Sequence[str]) -> Mapping[str, str]:
+        """See `Site`."""
+        return await transfer.hashes(self._machine, directory, paths)
+
+    async def tools(self) -> frozenset[str]:
+        """See `Site`."""
+        if self._tools is None:
+            self._tools = await transfer.tools(self._machine)
+        return self._tools
 
     async def checkpoint_path(self, ref: AttemptRef) -> str:
         """See `Site`."""

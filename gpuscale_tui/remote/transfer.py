@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from gpuscale_tui.remote.download import get_files
-from gpuscale_tui.remote.listing import RemoteFile, RemoteListing, list_tree
-from gpuscale_tui.remote.untar import FetchedFile
+from gpuscale_tui.remote.inspection import hashes, tools
+from gpuscale_tui.remote.listing import list_tree
+from gpuscale_tui.remote.tree import FetchedFile, RemoteFile, RemoteListing, TreeFile, local_tree
 from gpuscale_tui.remote.upload import put_tree
 from gpuscale_tui.remote.workdir import Workdir, WorkdirError, WorkdirTooLarge, select_workdir
 
@@ -12,11 +13,15 @@ __all__ = [
     "FetchedFile",
     "RemoteFile",
     "RemoteListing",
+    "TreeFile",
     "Workdir",
     "WorkdirError",
     "WorkdirTooLarge",
     "get_files",
+    "hashes",
     "list_tree",
+    "local_tree",
     "put_tree",
     "select_workdir",
+    "tools",
 ]

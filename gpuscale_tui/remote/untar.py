@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from gpuscale_tui.remote.errors import TransferError
+from gpuscale_tui.remote.tree import FetchedFile
 
 BLOCK = 512
 EXTENSION_BYTES = 64 * 1024
@@ -24,20 +25,6 @@ REGULAR = (b"0", b"\0", b"7")
 HARD_LINK = b"1"
 LONG_NAME, LONG_LINK = b"L", b"K"
 PAX, PAX_GLOBAL = b"x", b"g"
-
-
-@dataclass(frozen=True, slots=True)
-class FetchedFile:
-    """One file that came: `path` relative to the directory asked, `mode` its permission bits on the machine.
-
-    `changed`: its size or times moved while it was read, so the content may be of no one moment.
-    """
-
-    path: str
-    size: int
-    sha256: str
-    mode: int
-    changed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ import os
 import stat
 import tarfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpuscale_tui.remote.channel import Channel
@@ -16,6 +15,7 @@ from gpuscale_tui.remote.connection import Machine
 from gpuscale_tui.remote.errors import RemoteError, TransferError, Unreachable
 from gpuscale_tui.remote.paths import check_directory, is_plain
 from gpuscale_tui.remote.scripts import compact
+from gpuscale_tui.remote.tree import DIRECTORY, FILE, LINK, TreeFile
 from gpuscale_tui.remote.workdir import link_stays_inside
 
 if TYPE_CHECKING:
@@ -51,16 +51,15 @@ exit 1
 async def put_tree(
     machine: Machine,
     ref_dir: str,
-    root: Path,
-    files: Sequence[str],
+    files: Sequence[TreeFile],
     *,
     progress: Callable[[int], None] | None = None,
 ) -> None:
-    """Upload `files` (relative to `root`) so that the directory `ref_dir` on the machine holds exactly them.
+    """Upload `files` so that the directory `ref_dir` on the machine holds exactly them.
 
     `ref_dir` is relative to the remote home. The tree is unpacked beside it and moved into its place when it is
     whole; what was in `ref_dir` is replaced. After a failure repeat the call. Permission bits travel, set-id bits do
-    not; symbolic links travel when they lead to a place inside `root`. `progress` is told the bytes sent so far.
+    not; symbolic links travel when they lead to a place in the same tree. `progress` is told the bytes sent so far.
     Raises TransferError for a file that cannot be sent or a machine that cannot take it, Unreachable.
     """
     check_directory(ref_dir)
@@ -68,7 +67,7 @@ async def put_tree(
     command = machine.command(PUT, ref_dir)
     async with machine.channel(command, changed) as channel:
         pipe = _Pipe(machine, channel, changed, progress)
-        packing = asyncio.create_task(asyncio.to_thread(_pack, root, tuple(files), pipe))
+        packing = asyncio.create_task(asyncio.to_thread(_pack, tuple(files), pipe))
         try:
             await asyncio.shield(packing)
         finally:
@@ -144,31 +143,40 @@ def _ended(machine: Machine, channel: Channel) -> RemoteError:
     return TransferError(f"{machine.where}: the machine could not unpack the upload ({said}); is its disk full?")
 
 
-def _pack(root: Path, files: Sequence[str], pipe: _Pipe) -> None:
+def _pack(files: Sequence[TreeFile], pipe: _Pipe) -> None:
     """Write the archive; runs in a thread. GNU format: every tar program reads its long names and large sizes."""
     with tarfile.open(
         fileobj=pipe, mode="w|", format=tarfile.GNU_FORMAT, bufsize=CHUNK, encoding="utf-8", errors="surrogateescape"
     ) as archive:
-        for name in files:
-            _add(archive, root, name)
+        for file in files:
+            _add(archive, file)
         archive.addfile(_entry(END_MARK, 0o600, 0))
 
 
-def _add(archive: tarfile.TarFile, root: Path, name: str) -> None:
-    if not is_plain(name):
-        raise TransferError(f"{name!r} is not a path inside the directory to send")
-    path = root / name
+def _add(archive: tarfile.TarFile, file: TreeFile) -> None:
+    if not is_plain(file.path):
+        raise TransferError(f"{file.path!r} is not a path inside the directory to send")
+    if file.kind == LINK:
+        archive.addfile(_link(file.path, file.target))
+        return
+    if file.kind == DIRECTORY:
+        entry = _entry(file.path, file.mode & 0o777, 0)
+        entry.type = tarfile.DIRTYPE
+        archive.addfile(entry)
+        return
+    path = file.source
+    if file.kind != FILE or path is None:
+        raise TransferError(f"{file.path!r} is no file with content; leave it out")
     try:
-        if path.is_symlink():
-            archive.addfile(_link(name, os.readlink(path)))  # noqa: PTH115 - the text as it stands
-            return
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            status = os.fstat(file.fileno())
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            status = os.fstat(stream.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise TransferError(f"{path} is not a regular file; leave it out")
-            entry = _entry(name, stat.S_IMODE(status.st_mode) & 0o777, status.st_size)
+            if status.st_size != file.size:
+                raise TransferError(f"{path} has {status.st_size} bytes, not {file.size}; repeat when it stands still")
+            entry = _entry(file.path, file.mode & 0o777, status.st_size)
             entry.mtime = int(status.st_mtime)
-            archive.addfile(entry, file)
+            archive.addfile(entry, stream)
     except OSError as error:  # tarfile, too, raises OSError when a file is shorter than it was a moment ago
         raise TransferError(
             f"{path} could not be sent: {error.strerror or error}; repeat when it stands still"

@@ -7,6 +7,7 @@ import hashlib
 import os
 import random
 import stat
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -14,9 +15,10 @@ import pytest
 
 from gpuscale_tui.remote import download
 from gpuscale_tui.remote.attempts import AttemptRef, prepare
+from gpuscale_tui.remote.connection import Machine
 from gpuscale_tui.remote.errors import TransferError, Unreachable
-from gpuscale_tui.remote.transfer import get_files, list_tree, put_tree, select_workdir
-from gpuscale_tui.remote.untar import FetchedFile
+from gpuscale_tui.remote.transfer import get_files, list_tree, local_tree, put_tree, select_workdir
+from gpuscale_tui.remote.tree import FetchedFile, RemoteFile
 from tests.remote.conftest import SLOW_SITES, Site, until
 from tests.remote.proxy import proxying
 
@@ -51,6 +53,12 @@ def read_tree(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
+async def asked(machine: Machine, directory: str, names: Sequence[str]) -> list[RemoteFile]:
+    """The entries of a listing in the order of these names; made up where there is none."""
+    found = {file.path: file for file in await list_tree(machine, directory)}
+    return [found.get(name, RemoteFile(name, 0, 0, "file")) for name in names]
+
+
 def expected(contents: dict[str, bytes], mode: int = 0o644) -> tuple[FetchedFile, ...]:
     return tuple(
         FetchedFile(name, len(data), hashlib.sha256(data).hexdigest(), mode) for name, data in contents.items()
@@ -65,15 +73,15 @@ async def test_there_and_back(site: Site, tmp_path: Path) -> None:
     for name in NAMES:
         (source / name).chmod(0o644)
     told: list[int] = []
-    await put_tree(machine, WORK, source, NAMES, progress=told.append)
+    await put_tree(machine, WORK, local_tree(source, NAMES), progress=told.append)
     assert read_tree(site.home / WORK) == contents
     assert told == sorted(told)
     assert told[-1] > sum(map(len, contents.values()))
 
     listing = await list_tree(machine, WORK)
     assert {file.path: file.size for file in listing if file.kind == "file"} == {n: len(d) for n, d in contents.items()}
-    assert listing.skipped == 0
-    fetched = await get_files(machine, WORK, NAMES, target, **ROOM, progress=told.append)
+    assert listing.left_out == ()
+    fetched = await get_files(machine, WORK, await asked(machine, WORK, NAMES), target, **ROOM, progress=told.append)
     assert fetched == expected(contents)
     assert read_tree(target) == contents
     assert told[-1] == sum(map(len, contents.values()))
@@ -88,7 +96,9 @@ async def test_upload_keeps_modes_and_inner_links(site: Site, tmp_path: Path) ->
     (tmp_path / "s" / "secret").chmod(0o600)
     (tmp_path / "s" / "bin" / "latest").symlink_to("../run.sh")
     (tmp_path / "s" / "here").symlink_to("bin")
-    await put_tree(machine, WORK, tmp_path / "s", ("run.sh", "secret", "bin/tool", "bin/latest", "here", ODD))
+    await put_tree(
+        machine, WORK, local_tree(tmp_path / "s", ("run.sh", "secret", "bin/tool", "bin/latest", "here", ODD))
+    )
     assert (site.home / WORK / ODD).exists()
     place = site.home / WORK
     assert stat.S_IMODE((place / "run.sh").stat().st_mode) == 0o755
@@ -104,7 +114,7 @@ async def test_upload_refuses_links_out(dash_site: Site, tmp_path: Path, target:
     (tmp_path / "s").mkdir()
     (tmp_path / "s" / "link").symlink_to(target)
     with pytest.raises(TransferError, match="links to"):
-        await put_tree(machine, WORK, tmp_path / "s", ("link",))
+        await put_tree(machine, WORK, local_tree(tmp_path / "s", ("link",)))
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a//b", "", ".", "a/../b", "missing", "pipe"])
@@ -113,7 +123,7 @@ async def test_upload_refuses_what_is_no_file_inside(dash_site: Site, tmp_path: 
     make_tree(tmp_path / "s", ("good",))
     os.mkfifo(tmp_path / "s" / "pipe")
     with pytest.raises(TransferError):
-        await put_tree(machine, WORK, tmp_path / "s", ("good", name))
+        await put_tree(machine, WORK, local_tree(tmp_path / "s", ("good", name)))
     assert not (dash_site.home / WORK).exists() or read_tree(dash_site.home / WORK) == {}
 
 
@@ -121,10 +131,10 @@ async def test_a_repeated_upload_leaves_exactly_the_new_tree(site: Site, tmp_pat
     machine = await site.connect()
     make_tree(tmp_path / "one", ("a", "b/c", "d"))
     two = make_tree(tmp_path / "two", ("a/x", "b"))
-    await put_tree(machine, WORK, tmp_path / "one", ("a", "b/c", "d"))
-    await put_tree(machine, WORK, tmp_path / "two", tuple(two))
+    await put_tree(machine, WORK, local_tree(tmp_path / "one", ("a", "b/c", "d")))
+    await put_tree(machine, WORK, local_tree(tmp_path / "two", tuple(two)))
     assert read_tree(site.home / WORK) == two
-    await put_tree(machine, WORK, tmp_path / "two", ())
+    await put_tree(machine, WORK, local_tree(tmp_path / "two", ()))
     assert read_tree(site.home / WORK) == {}
 
 
@@ -136,19 +146,19 @@ async def test_a_torn_upload_is_never_taken_for_a_whole_one(site: Site, tmp_path
     async with proxying(site.endpoint.port) as proxy:
         torn = 0
         for limit in (*range(0, 3_000, 500), 20_000, 100_000, 500_000):
-            await put_tree(direct, WORK, tmp_path / "old", tuple(old))
+            await put_tree(direct, WORK, local_tree(tmp_path / "old", tuple(old)))
             async with AsyncExitStack() as stack:
                 machine = await site.connect(port=proxy.port)
                 stack.push_async_callback(machine.close)
                 proxy.cut_up = limit
                 try:
-                    await put_tree(machine, WORK, tmp_path / "new", names)
+                    await put_tree(machine, WORK, local_tree(tmp_path / "new", names))
                 except Unreachable:
                     torn += 1
             proxy.cut_up = None
             assert read_tree(site.home / WORK) in (old, new)
         assert torn > 3
-    await put_tree(direct, WORK, tmp_path / "new", names)
+    await put_tree(direct, WORK, local_tree(tmp_path / "new", names))
     assert read_tree(site.home / WORK) == new
     around = (site.home / WORK).parent
     await until(lambda: [each.name for each in around.iterdir()] == ["work"], "torn uploads to be cleared away")
@@ -158,12 +168,14 @@ async def test_a_cancelled_upload_ends_its_thread(dash_site: Site, tmp_path: Pat
     machine = await dash_site.connect()
     (tmp_path / "big").write_bytes(bytes(64 * MIB))
     sent = asyncio.Event()
-    task = asyncio.create_task(put_tree(machine, WORK, tmp_path, ("big",), progress=lambda size: sent.set()))
+    task = asyncio.create_task(
+        put_tree(machine, WORK, local_tree(tmp_path, ("big",)), progress=lambda size: sent.set())
+    )
     await sent.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await put_tree(machine, WORK, tmp_path, ())
+    await put_tree(machine, WORK, local_tree(tmp_path, ()))
     assert read_tree(dash_site.home / WORK) == {}
 
 
@@ -172,7 +184,7 @@ async def test_a_full_disk_there_is_told(dash_site: Site, tmp_path: Path) -> Non
     (dash_site.home / "file").write_text("")
     machine = await dash_site.connect()
     with pytest.raises(TransferError, match="could not unpack"):
-        await put_tree(machine, "file/below", tmp_path / "s", ("a",))
+        await put_tree(machine, "file/below", local_tree(tmp_path / "s", ("a",)))
 
 
 async def test_listing_kinds_times_and_odd_names(site: Site) -> None:
@@ -192,7 +204,7 @@ async def test_listing_kinds_times_and_odd_names(site: Site) -> None:
     assert found["a"].mtime == 1_700_000_000_000
     kinds = {path: file.kind for path, file in found.items() if not path.startswith("8180")}
     assert kinds == {"a": "file", "sub": "directory", "sub/b": "file", "link": "link", "pipe": "other"}
-    assert listing.skipped == 6
+    assert len(listing.left_out) == 1
     assert [file.path for file in listing] == sorted(found)
 
 
@@ -216,9 +228,9 @@ async def test_a_large_tree(site: Site, tmp_path: Path) -> None:
     machine = await site.connect()
     names = tuple(f"d{number % 40}/file-{number:05}" for number in range(1_200))
     contents = make_tree(tmp_path / "s", names, largest=2_000)
-    await put_tree(machine, WORK, tmp_path / "s", names)
+    await put_tree(machine, WORK, local_tree(tmp_path / "s", names))
     assert len(await list_tree(machine, WORK)) == 1_240
-    fetched = await get_files(machine, WORK, names, tmp_path / "t", **ROOM)
+    fetched = await get_files(machine, WORK, await asked(machine, WORK, names), tmp_path / "t", **ROOM)
     assert [file.path for file in fetched] == list(names)
     assert read_tree(tmp_path / "t") == contents
     assert not any(file.changed for file in fetched)
@@ -232,7 +244,7 @@ async def test_fetching_what_is_gone_linked_or_twice(site: Site, tmp_path: Path)
     os.link(site.home / "ck" / "a", site.home / "ck" / "best")
     (site.home / "ck" / "latest").symlink_to("/etc/passwd")
     wanted = ("missing", "a", "latest", "best", "b", "a")
-    fetched = await get_files(machine, "ck", wanted, tmp_path / "t", **ROOM)
+    fetched = await get_files(machine, "ck", await asked(machine, "ck", wanted), tmp_path / "t", **ROOM)
     contents = {"a": contents["a"], "best": contents["a"], "b": contents["b"]}
     assert fetched == expected(contents)
     assert read_tree(tmp_path / "t") == contents
@@ -254,7 +266,9 @@ async def test_a_file_that_changes_meanwhile_is_reported(
         (site.home / "ck" / "new").rename(site.home / "ck" / "replaced")
 
     monkeypatch.setattr(download, "_stream", meddling)
-    fetched = await get_files(machine, "ck", ("steady", "moving", "replaced"), tmp_path / "t", **ROOM)
+    fetched = await get_files(
+        machine, "ck", await asked(machine, "ck", ("steady", "moving", "replaced")), tmp_path / "t", **ROOM
+    )
     assert [file.changed for file in fetched] == [False, True, True]
 
 
@@ -264,24 +278,31 @@ async def test_fetch_limits(dash_site: Site, tmp_path: Path) -> None:
     (dash_site.home / "ck" / "a").write_bytes(bytes(1000))
     (dash_site.home / "ck" / "b").write_bytes(bytes(1000))
     for number, (limit, fits) in enumerate(((2000, True), (1999, False), (0, False))):
-        question = get_files(machine, "ck", ("a", "b"), tmp_path / f"t{number}", max_bytes=limit, timeout_sec=60)
+        question = get_files(
+            machine,
+            "ck",
+            await asked(machine, "ck", ("a", "b")),
+            tmp_path / f"t{number}",
+            max_bytes=limit,
+            timeout_sec=60,
+        )
         if fits:
             assert len(await question) == 2
         else:
             with pytest.raises(TransferError, match="does not fit"):
                 await question
     with pytest.raises(TransferError, match="not empty"):
-        await get_files(machine, "ck", ("a",), tmp_path / "t0", **ROOM)
+        await get_files(machine, "ck", await asked(machine, "ck", ("a",)), tmp_path / "t0", **ROOM)
     with pytest.raises(TransferError, match="no directory"):
-        await get_files(machine, "missing", ("a",), tmp_path / "t9", **ROOM)
+        await get_files(machine, "missing", [RemoteFile("a", 1, 0, "file")], tmp_path / "t9", **ROOM)
     for wrong in ("../a", "/etc/passwd", "a\nb", "", "x/../y", "\x1b"):
         with pytest.raises(TransferError, match="cannot be fetched"):
-            await get_files(machine, "ck", (wrong,), tmp_path / "t10", **ROOM)
+            await get_files(machine, "ck", [RemoteFile(wrong, 1, 0, "file")], tmp_path / "t10", **ROOM)
 
 
 async def test_what_git_would_track_arrives(site: Site, tmp_path: Path) -> None:
     machine = await site.connect()
     make_tree(tmp_path / "w", ("train.py", "data/x", "__pycache__/c.pyc"))
     workdir = select_workdir(tmp_path / "w", max_bytes=MIB)
-    await put_tree(machine, WORK, tmp_path / "w", workdir.files)
+    await put_tree(machine, WORK, local_tree(tmp_path / "w", workdir.files))
     assert set(read_tree(site.home / WORK)) == {"train.py", "data/x"}

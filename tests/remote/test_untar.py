@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 
 from gpuscale_tui.remote.errors import RemoteError, TransferError
 from gpuscale_tui.remote.transfer import get_files
-from gpuscale_tui.remote.untar import FetchedFile, Untar
+from gpuscale_tui.remote.tree import FetchedFile, RemoteFile
+from gpuscale_tui.remote.untar import Untar
 from tests.remote.test_hostile import Liar, lying
 
 LONG = "x" * 120 + "/" + "y" * 120
 WANTED = ("ok", "dir/inner", LONG, "é日本" * 30)
+OK = RemoteFile("ok", 800, 0, "file")
 Entry = tuple[tarfile.TarInfo, bytes]
 
 
@@ -173,7 +175,7 @@ async def test_a_machine_that_lies_in_its_archive(
     stream = stream if cut < 0 else archive([entry("ok", b"data" * 200)])[:cut]
     async with lying(Liar(stream), client_key, host_key) as machine:
         with pytest.raises(RemoteError):
-            await get_files(machine, "ck", ("ok",), tmp_path / "a" / "b", max_bytes=10_000, timeout_sec=10)
+            await get_files(machine, "ck", [OK], tmp_path / "a" / "b", max_bytes=10_000, timeout_sec=10)
     assert "evil" not in names_below(tmp_path)
 
 
@@ -182,5 +184,5 @@ async def test_an_endless_archive_is_cut_off(client_key: Path, host_key: asyncss
     liar = Liar(head, flood="stdout")
     async with lying(liar, client_key, host_key) as machine:
         with pytest.raises(RemoteError):
-            await get_files(machine, "ck", ("ok",), tmp_path / "t", max_bytes=10_000, timeout_sec=10)
+            await get_files(machine, "ck", [OK], tmp_path / "t", max_bytes=10_000, timeout_sec=10)
     assert liar.sent < 64 * 1024 * 1024

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -28,7 +28,8 @@ from gpuscale_tui.remote.launch import Launch
 from gpuscale_tui.remote.lease import Ending, Lease
 from gpuscale_tui.remote.protocol import AttemptState, AttemptStatus
 from gpuscale_tui.remote.pulse import Pulse
-from gpuscale_tui.remote.transfer import FetchedFile, RemoteFile
+from gpuscale_tui.remote.site import Progress
+from gpuscale_tui.remote.transfer import FetchedFile, RemoteFile, RemoteListing, TreeFile
 from gpuscale_tui.remote.usage import MachineUsage
 
 if TYPE_CHECKING:
@@ -481,8 +482,8 @@ class PretendedSite:
 
         return await self._ask("remove", remove, bound=300.0)
 
-    async def put_tree(self, directory: str, root: Path, names: Sequence[str]) -> None:
-        content = {name: (root / name).read_bytes() for name in names}
+    async def put_tree(self, directory: str, files: Sequence[TreeFile], *, progress: Progress | None = None) -> None:
+        content = {file.path: file.source.read_bytes() for file in files if file.source is not None}
 
         def put() -> None:
             if self._fails():
@@ -494,38 +495,59 @@ class PretendedSite:
 
         await self._ask("put", put, bound=300.0)
 
-    async def list_tree(self, directory: str) -> Sequence[RemoteFile]:
-        def listed() -> Sequence[RemoteFile]:
+    async def list_tree(self, directory: str) -> RemoteListing:
+        def listed() -> RemoteListing:
             process = self._process_of(directory)
             now = self._universe.now()
-            stamp = process.saved_step(now) * 1000
-            return tuple(
-                RemoteFile(name, len(data), stamp, "file") for name, data in sorted(process.checkpoint(now).items())
+            at = process.saved_step(now) * 1000
+            return RemoteListing(
+                (
+                    RemoteFile(name, len(data), at, "file", 0o644, _stamp(data, at), changed_at=at)
+                    for name, data in sorted(process.checkpoint(now).items())
+                ),
+                clock=now,
             )
 
         return await self._ask("list", listed, bound=120.0)
 
     async def get_files(
-        self, directory: str, names: Sequence[str], target: Path, *, max_bytes: int, timeout_sec: float
+        self,
+        directory: str,
+        files: Sequence[RemoteFile],
+        target: Path,
+        *,
+        parts: Path | None,
+        max_bytes: int,
+        timeout_sec: float,
+        progress: Progress | None = None,
     ) -> Sequence[FetchedFile]:
-        def began() -> int:
+        def began() -> dict[str, bytes]:
             if self._fails():
                 raise TransferError(f"{self.where}: the stream is not as asked")
-            return self._process_of(directory).saved_step(self._universe.now())
+            return dict(self._process_of(directory).checkpoint(self._universe.now()))
 
-        first = await self._ask("read", began)
-        content = await self._ask(
-            "fetch", lambda: dict(self._process_of(directory).checkpoint(self._universe.now())), bound=timeout_sec
-        )
-        last = await self._ask("read again", lambda: self._process_of(directory).saved_step(self._universe.now()))
+        content = await self._ask("fetch", began, bound=timeout_sec)
+        after = {file.path: file.stamp for file in await self.list_tree(directory)}
         target.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - in memory, and nobody waits in virtual time
         found = []
-        for name in names:
-            if name in content:
-                (target / name).write_bytes(content[name])
-                digest = hashlib.sha256(content[name]).hexdigest()
-                found.append(FetchedFile(name, len(content[name]), digest, 0o644, changed=first != last))
+        for file in files:
+            if file.path in content:
+                data = content[file.path]
+                (target / file.path).write_bytes(data)
+                digest = hashlib.sha256(data).hexdigest()
+                changed = after.get(file.path) != file.stamp
+                found.append(FetchedFile(file.path, len(data), digest, 0o644, changed=changed))
         return tuple(found)
+
+    async def hashes(self, directory: str, paths: Sequence[str]) -> Mapping[str, str]:
+        def made() -> Mapping[str, str]:
+            content = self._process_of(directory).checkpoint(self._universe.now())
+            return {path: hashlib.sha256(content[path]).hexdigest() for path in paths if path in content}
+
+        return await self._ask("hashes", made, bound=300.0)
+
+    async def tools(self) -> frozenset[str]:
+        return await self._ask("tools", lambda: frozenset({"sha256sum"}))
 
     def _process_of(self, directory: str) -> Process:
         process = self._machine.processes.get(directory.rpartition("/")[0])
@@ -538,6 +560,10 @@ class PretendedSite:
 
     async def link_checkpoints(self, ref: AttemptRef, path: str) -> bool:
         return await self._ask("link", lambda: True)
+
+
+def _stamp(data: bytes, at: int) -> str:
+    return f"{len(data)} {at}"
 
 
 class Silence(Exception):

@@ -123,7 +123,8 @@ class Job:
     Times are UTC ms, `cost` is micro-dollars so far, `attempt` the number of the latest attempt (0: none yet), `faults`
     how often it was put back since its user last asked for it, `not_before` when it may be placed again. Snapshots of
     attempts above `start_after` are newer than the one that it starts from. `rehearsal` is how far the rehearsal of a
-    move is, `rehearsal_detail` what came of it, in words. `git_commit` is what its `git` was when it was first fetched.
+    move is, `rehearsal_detail` what came of it, in words, `rehearsal_attempt` the attempt that was or is moved for it.
+    `git_commit` is what its `git` was when it was first fetched.
     """
 
     id: int
@@ -145,6 +146,12 @@ class Job:
     rehearsal: Rehearsal = Rehearsal.NONE
     rehearsal_detail: str = ""
     git_commit: str | None = None
+    rehearsal_attempt: int | None = None
+
+    @property
+    def is_moved(self) -> bool:
+        """Whether its latest attempt is to be stopped, or was, to rehearse a move."""
+        return self.rehearsal == Rehearsal.MOVING and self.rehearsal_attempt == self.attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +227,8 @@ def parse_git(text: str) -> GitSource:
     """
     given = text.strip()
     url, _, rev = given.rpartition("@")
-    if not url or url.endswith("//") or not (GIT_URL.match(url) and GIT_REV.match(rev)):
+    beyond_host = "://" not in url or "/" in url.partition("://")[2]  # `ssh://git@host/x` has a user, no revision
+    if not (url and beyond_host and GIT_URL.match(url) and GIT_REV.match(rev)):
         url, rev = given, ""
     source = GitSource(url, rev)
     _check_git(source)

@@ -71,7 +71,14 @@ _INSERT = (
     f" VALUES (:id, 'pending', :now, {', '.join(':' + name for name in _SPEC_COLUMNS)})"
 )
 
-_UPDATE = f"UPDATE jobs SET {', '.join(f'{name} = :{name}' for name in _SPEC_COLUMNS)} WHERE id = :id"
+_KEEP = (
+    "UPDATE jobs SET git_commit = NULL WHERE id = :id AND git_commit IS NOT NULL"
+    " AND (git_url IS NOT :git_url OR git_rev IS NOT :git_rev)"
+)
+_REHEARSAL = "rehearsal = CASE WHEN rehearsal IN ('', 'wanted') THEN :rehearsal ELSE rehearsal END"
+"""A rehearsal that is under way or over is none of the specification any more."""
+_CHANGES = ", ".join(_REHEARSAL if name == "rehearsal" else f"{name} = :{name}" for name in _SPEC_COLUMNS)
+_UPDATE = f"UPDATE jobs SET {_CHANGES} WHERE id = :id"
 
 
 def place(
@@ -347,8 +354,9 @@ def start_from(connection: sqlite3.Connection, job_id: int, start: StartFrom | N
 
 
 def replace_spec(connection: sqlite3.Connection, job_id: int, spec: JobSpec) -> None:
-    """Ask for something else in a job that waits."""
+    """Ask for something else in a job that waits; the commit that its code was stays where git is the same."""
     columns = rows.spec_columns(spec)
+    connection.execute(_KEEP, {**columns, "id": job_id})
     connection.execute(_UPDATE, {**columns, "name": spec.name or f"job {job_id}", "id": job_id})
 
 

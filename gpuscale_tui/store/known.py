@@ -22,12 +22,14 @@ class Known:
     gpu_types: tuple[str, ...] = ()
     projects: tuple[str, ...] = ()
     workdirs: tuple[str, ...] = ()
+    gits: tuple[str, ...] = ()
 
 
 def known(connection: sqlite3.Connection, user: str) -> Known:
     """What was asked for before; directories only by this user."""
     found = connection.execute(
-        "SELECT image, gpu_type, project, CASE WHEN user = ? THEN workdir END AS workdir FROM jobs"
+        "SELECT image, gpu_type, project, CASE WHEN user = ? THEN workdir END AS workdir,"
+        " git_url || CASE git_rev WHEN '' THEN '' ELSE '@' || git_rev END AS git FROM jobs"
         " ORDER BY id DESC LIMIT ?",
         (user, LOOKED_AT),
     ).fetchall()
@@ -37,7 +39,7 @@ def known(connection: sqlite3.Connection, user: str) -> Known:
         return tuple(value for value, _ in counted.most_common(MOST))
 
     types = dict.fromkeys([*market.gpu_types(connection), *most_used("gpu_type")])
-    return Known(most_used("image"), tuple(types), most_used("project"), most_used("workdir"))
+    return Known(most_used("image"), tuple(types), most_used("project"), most_used("workdir"), most_used("git"))
 
 
 def recent_jobs(connection: sqlite3.Connection) -> list[Job]:

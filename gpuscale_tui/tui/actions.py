@@ -200,6 +200,8 @@ ACTIONS: tuple[Action, ...] = (
            " values used before.", ("form",), "Form", footer=3, palette=False),
     Action("form.sweep", "ctrl+w", "sweep", "The sweep as rows: how many jobs it makes, and their commands.",
            ("form",), "Form", palette=False),
+    Action("form.more", "ctrl+n", "more", "Show the fields that are seldom needed, or fold away those that are empty.",
+           ("form",), "Form", footer=2, palette=False),
     Action("form.templates", "ctrl+t", "templates", "Fill the form from a job that was submitted before.", ("form",),
            "Form", footer=3, palette=False),
     Action("form.editor", "ctrl+e", "$EDITOR", "The whole form as a job file in your editor ($VISUAL, $EDITOR).",

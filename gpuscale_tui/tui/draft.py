@@ -11,7 +11,7 @@ from gpuscale_tui.engine.intake import MOST_JOBS, check_provider
 from gpuscale_tui.model.durations import format_duration, parse_duration
 from gpuscale_tui.model.errors import FieldError, nearest
 from gpuscale_tui.model.gpus import canonical_gpu
-from gpuscale_tui.model.jobs import Job, JobSpec, is_secret_name, parse_start
+from gpuscale_tui.model.jobs import STOP_SIGNALS, Job, JobSpec, is_secret_name, parse_git, parse_start
 from gpuscale_tui.model.money import parse_usd
 from gpuscale_tui.model.offers import Market
 from gpuscale_tui.model.settings import Settings
@@ -20,12 +20,16 @@ from gpuscale_tui.model.sweep import PARAM_PREFIX, Axis, count, expand, parse_sw
 
 @dataclass(frozen=True, slots=True)
 class FormField:
-    """One line of the form. `name` is what JobSpec's errors call it."""
+    """One line of the form. `name` is what JobSpec's errors call it.
+
+    `seldom` ones are folded away on a small screen until they are asked for or have something to say.
+    """
 
     name: str
     label: str
     hint: str
     secret: bool = False
+    seldom: bool = False
 
 
 FIELDS: tuple[FormField, ...] = (
@@ -39,17 +43,26 @@ FIELDS: tuple[FormField, ...] = (
     FormField("priority", "priority", "1 is served first, 10 last"),
     FormField("max_runtime", "max runtime", "such as 90m or 2h; empty: no limit"),
     FormField("workdir", "workdir", "a directory that is copied to the machine"),
-    FormField("checkpoint_dir", "checkpoints", "where it saves, if not in $CHECKPOINT_DIR"),
+    FormField("git", "git", "URL@REV instead of a workdir: cloned here, so the machine needs no git"),
+    FormField("data", "data sets", "words=/data/words: brought once to a machine, found as $DATA_WORDS"),
     FormField("env", "environment", "A=1 B='two words'; secrets move to the next line"),
     FormField("secret", "secrets", "HF_TOKEN=...: kept in a 0600 file, shown nowhere", secret=True),
     FormField("project", "project", "what its cost is booked to"),
-    FormField("provider", "provider", "clore or ssh; empty: any"),
-    FormField("market", "market", "on-demand or spot; empty: as the settings say"),
-    FormField("retries", "retries", "times it is put back after its machine failed"),
-    FormField("from", "starts from", "a snapshot such as j17/3: its first attempt finds it in $CHECKPOINT_DIR"),
-)
+    FormField("checkpoint_dir", "checkpoints", "where it saves, if not in $CHECKPOINT_DIR", seldom=True),
+    FormField("from", "starts from", "a snapshot such as j17/3: its first attempt finds it in $CHECKPOINT_DIR",
+              seldom=True),
+    FormField("stop_signal", "stop signal", "what tells it to save and end: TERM, INT, HUP, QUIT, USR1 or USR2",
+              seldom=True),
+    FormField("grace", "grace", "time that it has after that signal, such as 30s or 5m", seldom=True),
+    FormField("rehearse", "rehearse", "yes: moved once on purpose after its first snapshot, to see that it resumes",
+              seldom=True),
+    FormField("provider", "provider", "clore or ssh; empty: any", seldom=True),
+    FormField("market", "market", "on-demand or spot; empty: as the settings say", seldom=True),
+    FormField("retries", "retries", "times it is put back after its machine failed", seldom=True),
+)  # fmt: skip
 NAMES = tuple(each.name for each in FIELDS)
 MARKETS = tuple(market.value for market in Market)
+YES, NO = "yes", "no"
 Texts = Mapping[str, str]
 
 
@@ -98,6 +111,11 @@ def of_job(job: Job, settings: Settings) -> dict[str, str]:
         "market": spec.market or "",
         "retries": "" if spec.retries is None else str(spec.retries),
         "from": spec.start_from.label if spec.start_from else "",
+        "git": spec.git.label if spec.git else "",
+        "data": joined(spec.data.items()),
+        "stop_signal": "" if spec.stop_signal == STOP_SIGNALS[0] else spec.stop_signal,
+        "grace": "" if spec.grace_sec is None else format_duration(spec.grace_sec),
+        "rehearse": YES if spec.rehearse else "",
         "secret": joined(spec.secret_env.items()),
     }
 
@@ -247,6 +265,27 @@ def _market(text: str) -> dict[str, Any]:
     return {"market": Market(text) if text else None}
 
 
+def _data(text: str) -> dict[str, Any]:
+    pairs = _variables("data", text)
+    if not all(pairs.values()):
+        raise FieldError("data", text, "NAME=PATH with the path of a file or directory")
+    return {"data": {name: _expanded(path) for name, path in pairs.items()}}
+
+
+def _grace(text: str) -> dict[str, Any]:
+    return {"grace_sec": 0 if text in {"0", "0s"} else parse_duration(text, "grace") if text else None}
+
+
+def _rehearse(text: str) -> dict[str, Any]:
+    if text and text not in {YES, NO}:
+        raise FieldError("rehearse", text, f"{YES}, or {NO} as if it were empty")
+    return {"rehearse": text == YES}
+
+
+def _signal(text: str) -> dict[str, Any]:
+    return {"stop_signal": text.upper().removeprefix("SIG") or STOP_SIGNALS[0]}
+
+
 _PARSERS: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "command": lambda text: {"command": text},
     "name": lambda text: {"name": text},
@@ -266,6 +305,11 @@ _PARSERS: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "market": _market,
     "retries": lambda text: {"retries": _whole("retries", text, "a whole number, 0 to 10000") if text else None},
     "from": lambda text: {"start_from": parse_start(text) if text else None},
+    "git": lambda text: {"git": parse_git(text) if text else None},
+    "data": _data,
+    "stop_signal": _signal,
+    "grace": _grace,
+    "rehearse": _rehearse,
 }
 _KEYS: Mapping[str, tuple[str, ...]] = {
     "sweep": (),
@@ -274,6 +318,7 @@ _KEYS: Mapping[str, tuple[str, ...]] = {
     "max_runtime": ("max_runtime_sec",),
     "secret": ("secret_env",),
     "from": ("start_from",),
+    "grace": ("grace_sec",),
 }
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from gpuscale_tui.model.jobs import Job, JobSpec
 from gpuscale_tui.model.settings import Settings
+from gpuscale_tui.model.states import JobState
 from gpuscale_tui.store import jobs
 from gpuscale_tui.store.database import Database
 from gpuscale_tui.store.home import Home
@@ -46,6 +48,15 @@ def texts(**given: str) -> dict[str, str]:
         ("project", "a b", "letters"),
         ("provider", "clor", "did you mean 'clore'"),
         ("retries", "-1", "whole number"),
+        ("git", "not a url", "URL@REV"),
+        ("git", "https://ada:secret@git.example/x", "without"),
+        ("data", "words", "no ="),
+        ("data", "words=", "NAME=PATH"),
+        ("data", "1x=/data", "NAME=PATH"),
+        ("stop_signal", "KILL", "TERM"),
+        ("grace", "2 days ago", "45s"),
+        ("grace", "2d", "1 day"),
+        ("rehearse", "perhaps", "yes"),
     ],
 )
 def test_each_field_says_what_is_wrong_with_it(field: str, value: str, words: str) -> None:
@@ -79,6 +90,31 @@ def test_a_full_form_becomes_the_jobs_it_means() -> None:
     assert spec.env["B"] == "two words"
     assert spec.secret_env == {"HF_TOKEN": "abc"}
     assert "seed" in checked.notes["sweep"]
+
+
+def test_code_data_and_the_end_arrive_too() -> None:
+    """Git, data sets, signal, grace and rehearsal, and the form that such a job makes is the one that made it."""
+    given = texts(
+        git="https://git.example/gpt@v1.2", data="words=/data/words val=/data/val", stop_signal="sigusr1",
+        grace="90s", rehearse="yes",
+    )  # fmt: skip
+    (spec,) = check(given, "ada").specs
+    assert spec.git is not None
+    assert (spec.git.url, spec.git.rev) == ("https://git.example/gpt", "v1.2")
+    assert dict(spec.data) == {"words": "/data/words", "val": "/data/val"}
+    assert (spec.stop_signal, spec.grace_sec, spec.rehearse) == ("USR1", 90, True)
+    again = draft.of_job(_as_job(spec), Settings())
+    assert {**given, "stop_signal": "USR1", "grace": "1m30s"} == again
+    assert check({**given, "workdir": "/home"}, "ada").errors.keys() == {"git"}
+
+
+def _as_job(spec: JobSpec) -> Job:
+    """A job that was just submitted."""
+    return Job(
+        id=1, spec=spec, state=JobState.PENDING, attempt=0, faults=0, submitted_at=0, started_at=None,
+        finished_at=None, not_before=None, cancel_requested_at=None, worker_id=None, exit_code=None, cause=None,
+        error=None, cost=0,
+    )  # fmt: skip
 
 
 def test_no_gpu_and_no_limit() -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from textual.pilot import Pilot
 
 from gpuscale_tui.engine import commands
-from gpuscale_tui.model.jobs import Job, JobSpec, StartFrom
+from gpuscale_tui.model.jobs import GitSource, Job, JobSpec, StartFrom
 from gpuscale_tui.store import jobs
 from gpuscale_tui.store.database import Database
 from gpuscale_tui.store.home import Home
@@ -365,3 +365,59 @@ async def test_a_hostile_command_reaches_no_terminal(busy_home: Home, make_app: 
             assert "\x07" not in text_of(app)
             await press(pilot, "ctrl+t")
         assert isinstance(app.screen, Chooser)
+
+
+async def test_seldom_fields_are_folded_away_on_a_small_screen(busy_once: Home, make_app: MakeApp) -> None:
+    """Ctrl+N shows them and puts the cursor there; again, only those that say something stay."""
+    app = make_app(busy_once)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await press(pilot, "n")
+        assert "stop signal" not in text_of(app)
+        await press(pilot, "ctrl+n")
+        assert form(app).focused_name == "checkpoint_dir"
+        await go_to(pilot, "stop_signal")
+        await write(pilot, "usr1")
+        assert "stop signal" in text_of(app)
+        await go_to(pilot, "grace")
+        await press(pilot, "ctrl+n")
+        shown_names = [each.about.name for each in form(app).fields if each.display]
+        assert "stop_signal" in shown_names
+        assert "grace" not in shown_names
+        assert form(app).focused_name == "command"
+
+
+async def test_data_sets_as_rows(busy_once: Home, make_app: MakeApp, tmp_path: Path) -> None:
+    """Ctrl+O on the data sets: the variable that each becomes; what is not there is refused when it is sent."""
+    (tmp_path / "words.txt").write_text("a b c")
+    app = make_app(busy_once)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        await press(pilot, "n")
+        await write(pilot, "t.py")
+        await go_to(pilot, "data")
+        await press(pilot, "ctrl+o")
+        assert isinstance(app.screen, RowsEditor)
+        await write(pilot, "words")
+        await press(pilot, "tab")
+        await write(pilot, f"{tmp_path}/words.txt")
+        assert "$DATA_WORDS" in text_of(app)
+        await press(pilot, "ctrl+s")
+        assert field(app, "data").value == f"words={tmp_path}/words.txt"
+        field(app, "data").value = f"words={tmp_path}/none"
+        await settle(pilot)
+        await press(pilot, "ctrl+s")
+        assert isinstance(app.screen, FormScreen)
+        assert "none is not there" in text_of(app)
+
+
+def test_an_edited_job_keeps_the_commit_of_its_code(busy_home: Home) -> None:
+    """As long as git is the same; other code is another commit."""
+    with Database(busy_home.database) as db:
+        spec = replace(job_of(busy_home, 22).spec, git=GitSource("https://git.example/x", "main"))
+        db.write(jobs.replace_spec, 22, spec)
+        db.connection.execute("UPDATE jobs SET git_commit = 'abc' WHERE id = 22")
+        db.write(jobs.replace_spec, 22, replace(spec, priority=2))
+        assert (job_of(busy_home, 22).git_commit, job_of(busy_home, 22).spec.priority) == ("abc", 2)
+        db.write(jobs.replace_spec, 22, replace(spec, git=GitSource("https://git.example/x", "v2")))
+        assert job_of(busy_home, 22).git_commit is None

@@ -26,7 +26,10 @@ else:
     Base = object
 
 ENV = ("env", "secret")
-OPENED = (*ENV, "sweep", "workdir", "image", "gpu", "project", "provider", "market", "from")
+OPENED = (
+    *ENV, "data", "sweep", "workdir", "git", "image", "gpu", "project", "provider", "market", "from", "stop_signal",
+    "rehearse",
+)  # fmt: skip
 """Fields that have more to show than a line."""
 
 
@@ -61,6 +64,8 @@ class FormHelpers(Base):
             return
         if name in ENV:
             self._open_env()
+        elif name == "data":
+            self._open_data()
         elif name == "sweep":
             self._open_sweep()
         elif name == "workdir":
@@ -106,6 +111,20 @@ class FormHelpers(Base):
         )  # fmt: skip
         self.app.push_screen(editor, take)
 
+    def _open_data(self) -> None:
+        from gpuscale_tui.tui.form import meanings
+        from gpuscale_tui.tui.form.rows_editor import RowsEditor
+
+        def take(rows: tuple[Row, ...] | None) -> None:
+            if rows is not None:
+                self.write({"data": draft.joined((row.name, row.value) for row in rows)})
+
+        editor = RowsEditor(
+            "Data sets: brought once to a machine and shared there", meanings.data_rows(self.texts["data"]),
+            ("name, such as words", "file or directory on this computer"), meanings.data_meaning,
+        )  # fmt: skip
+        self.app.push_screen(editor, take)
+
     def _open_workdir(self) -> None:
         from gpuscale_tui.tui.form.directories import DirectoryPicker
 
@@ -131,11 +150,13 @@ class FormHelpers(Base):
         """What is known for a field, the likeliest first."""
         from gpuscale_tui.engine.intake import PROVIDERS
         from gpuscale_tui.model.gpus import KNOWN_GPUS
+        from gpuscale_tui.model.jobs import STOP_SIGNALS
 
         known = self.known
         return {
             "image": known.images, "project": known.projects, "workdir": known.workdirs, "provider": PROVIDERS,
             "gpu": tuple(dict.fromkeys([*known.gpu_types, *KNOWN_GPUS, "none"])), "market": MARKETS,
+            "git": known.gits, "stop_signal": STOP_SIGNALS, "rehearse": (draft.YES,),
         }.get(name, ())  # fmt: skip
 
     async def do_form_templates(self) -> None:
@@ -190,6 +211,6 @@ def _about(template: Template) -> str:
 
 def _details(template: Template) -> tuple[str, ...]:
     """What is worth seeing before it is taken."""
-    names = ("command", "sweep", "image", "workdir", "env", "project")
+    names = ("command", "sweep", "image", "workdir", "git", "env", "project")
     labels = {each.name: each.label for each in draft.FIELDS}
     return tuple(f"{labels[name]:<12} {template.texts[name]}" for name in names if template.texts[name])

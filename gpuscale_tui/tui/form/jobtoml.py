@@ -9,9 +9,10 @@ from typing import Any
 
 from gpuscale_tui.model.errors import nearest
 from gpuscale_tui.model.jobs import is_secret_name
-from gpuscale_tui.tui.draft import FIELDS, NAMES, Texts, is_readable, joined, variables, without_secrets
+from gpuscale_tui.tui.draft import FIELDS, NAMES, NO, YES, Texts, is_readable, joined, variables, without_secrets
 
 WHOLE = frozenset({"gpus", "priority", "retries"})
+TABLES = frozenset({"env", "data"})
 SHOWN = tuple(each for each in FIELDS if each.name != "secret")
 
 
@@ -34,9 +35,11 @@ def written(texts: Texts) -> str:
 
 
 def _line(name: str, value: str) -> str:
-    if name == "env" and is_readable(value):
+    if name in TABLES and is_readable(value):
         pairs = [f"{_quoted(key)} = {_quoted(part)}" for key, part in variables(value)]
-        return f"env = {{ {', '.join(pairs)} }}" if pairs else "# env = {}"
+        return f"{name} = {{ {', '.join(pairs)} }}" if pairs else f"# {name} = {{}}"
+    if name == "rehearse" and value in {"", YES, NO}:
+        return f"{'' if value else '# '}rehearse = {'true' if value == YES else 'false'}"
     if name == "sweep":
         return f"sweep = [{', '.join(_quoted(part) for part in value.split())}]" if value else "# sweep = []"
     if not value:
@@ -106,6 +109,24 @@ def _env(value: Any) -> str:
     return joined(pairs)
 
 
+def _data(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(part, str) and "=" in part for part in value):
+        return joined((name, path) for name, _, path in (part.partition("=") for part in value))
+    if not isinstance(value, dict):
+        raise ValueError('a table such as { words = "/data/words" }')  # noqa: TRY004 - as above
+    return joined((str(name), _plain(part)) for name, part in value.items())
+
+
+def _rehearse(value: Any) -> str:
+    if isinstance(value, str):  # half written
+        return value
+    if not isinstance(value, bool):
+        raise ValueError("true or false")  # noqa: TRY004 - what a file has is a value, not a type
+    return YES if value else ""
+
+
 def _sweep(value: Any) -> str:
     if isinstance(value, dict):
         parts = [f"{name}={_listed(part)}" for name, part in value.items()]
@@ -122,4 +143,6 @@ def _listed(value: Any) -> str:
     return ",".join(_plain(part) for part in (value if isinstance(value, list) else [value]))
 
 
-_READERS: Mapping[str, Callable[[Any], str]] = {"env": _env, "sweep": _sweep}
+_READERS: Mapping[str, Callable[[Any], str]] = {
+    "env": _env, "sweep": _sweep, "data": _data, "rehearse": _rehearse,
+}  # fmt: skip

@@ -1,8 +1,9 @@
-"""What the rows of a sweep or of an environment mean, and what is wrong with them. Pure functions."""
+"""What the rows of a sweep or of an environment mean, and what is wrong with them. Functions that change nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from gpuscale_tui.engine.intake import MOST_JOBS
 from gpuscale_tui.model.errors import FieldError
@@ -15,6 +16,8 @@ from gpuscale_tui.tui.look import Line
 
 SHOWN = 4
 """Commands of a sweep that are shown."""
+MOST_DATA = 7
+"""Data sets that are explained."""
 
 
 def sweep_rows(line: str) -> list[Row]:
@@ -47,6 +50,27 @@ def sweep_meaning(rows: Sequence[Row], texts: Texts) -> tuple[list[Line], str]:
     absent = [axis.name for axis in axes if f"{{{axis.name}}}" not in texts["command"]]
     note = f" {{{absent[0]}}} is not in the command: the job sees it as {axes[0].variable}" if absent else ""
     return [*lines, [(note, "warn")]] if note else lines, ""
+
+
+def data_rows(line: str) -> list[Row]:
+    """Data sets as rows."""
+    return [Row(name, path) for name, path in variables(line)]
+
+
+def data_meaning(rows: Sequence[Row]) -> tuple[list[Line], str]:
+    """Under which name a job finds each, and what is not there."""
+    lines: list[Line] = []
+    try:
+        for row in rows:
+            path = Path(row.value).expanduser().absolute()
+            JobSpec(image="x", command="x", data={row.name: str(path)})
+            there = path.exists()
+            words = clean(str(path)) if there else f"{clean(str(path))} is not there"
+            lines.append([(f" $DATA_{row.name.upper()}  ", "strong"), (words, "muted" if there else "warn")])
+    except FieldError as error:
+        return [], error.allowed
+    names = [row.name.upper() for row in rows]
+    return (lines[:MOST_DATA], "") if len(set(names)) == len(names) else ([], "each name once")
 
 
 def env_rows(texts: Texts) -> list[Row]:

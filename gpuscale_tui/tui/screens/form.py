@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -31,6 +32,8 @@ from gpuscale_tui.tui.widgets.confirm import Lines
 from gpuscale_tui.tui.widgets.title import Title
 
 LABEL = 14
+AROUND = 9
+"""Lines of the screen that are no fields."""
 FEW = 3
 """Jobs of a sweep that are made while it is typed; all of them are, off the loop, when it is sent."""
 
@@ -70,6 +73,8 @@ class FormScreen(BaseScreen[Read], FormHelpers):
         self._refused: dict[str, str] = {}
         self._touched: set[str] = {name for name in NAMES if self.texts[name]}
         self._sent = False
+        self._unfolded = False
+        self._asked_for: set[str] = set()
         self.heading = Title()
         self.hint = Lines([[]], "ground")
         self.fields = [Field(about, self.texts[about.name]) for about in FIELDS]
@@ -91,6 +96,10 @@ class FormScreen(BaseScreen[Read], FormHelpers):
         self.set_focus(self.fields[0])
         self._judge()
         self._tell_left()
+
+    def on_resize(self) -> None:
+        """More room, or less."""
+        self._show()
 
     def _tell_left(self) -> None:
         left, app = self.left, self.gpuscale
@@ -215,8 +224,9 @@ class FormScreen(BaseScreen[Read], FormHelpers):
         app = self.gpuscale
         errors = {**self._checked.errors, **self._refused}
         name = self.focused_name
-        self.labels.change([[(f" {each.label:<12} ", "title" if each.name == name else "muted")] for each in FIELDS])
-        self.notes.change([self._note(each, errors) for each in FIELDS])
+        shown = self._fold(errors)
+        self.labels.change([[(f" {each.label:<12} ", "title" if each.name == name else "muted")] for each in shown])
+        self.notes.change([self._note(each, errors) for each in shown])
         status = app.snapshot.status
         if status is not None:
             lines = preview(self._checked, self._around, status.spend, app.settings)
@@ -229,6 +239,17 @@ class FormScreen(BaseScreen[Read], FormHelpers):
         right = [plural(self._checked.jobs, "job")] if self.origin.kind != "edit" else []
         right += [changes] if self.origin.kind in {"branch", "edit"} else []
         self.heading.tell([(self.origin.title, "title")], [(", ".join(right), "strong")])
+
+    def _fold(self, errors: Mapping[str, str]) -> list[FormField]:
+        """The fields that are shown: on a small screen seldom ones once they have something to say, until it is
+        emptied."""
+        everything = self._unfolded or self.app.size.height >= len(FIELDS) + AROUND
+        self._asked_for |= {name for name in NAMES if self.texts[name] or (name in errors and name in self._touched)}
+        shown = [each for each in FIELDS if everything or not each.seldom or each.name in self._asked_for]
+        names = {each.name for each in shown}
+        for each in self.fields:
+            each.display = each.about.name in names
+        return shown
 
     def _hint(self, name: str) -> Line:
         hint = next((each.hint for each in FIELDS if each.name == name), "")
@@ -262,9 +283,20 @@ class FormScreen(BaseScreen[Read], FormHelpers):
     def do_form_complete(self) -> None:
         """Only shown in the help: the field itself takes its completion."""
 
+    def do_form_more(self) -> None:
+        """Show the fields that are seldom needed, or fold away those of them that are empty."""
+        hidden = [each for each in self.fields if not each.display]
+        self._unfolded = bool(hidden)
+        self._asked_for = set()
+        self._show()
+        if hidden:
+            self.set_focus(hidden[0])
+        elif isinstance(self.focused, Field) and not self.focused.display:
+            self.set_focus(self.fields[0])
+
     def do_form_clear(self) -> None:
         """As it was first opened, without anything typed."""
-        self._touched = set()
+        self._touched, self._asked_for = set(), set()
         self.write(self.origin.base)
         self.set_focus(self.fields[0])
 
@@ -297,7 +329,7 @@ class FormScreen(BaseScreen[Read], FormHelpers):
         if not self._checked.errors:
             checked = await asyncio.to_thread(draft.check, dict(self.texts), self.gpuscale.user)
             self._refused.update(checked.errors)
-            await self._check_workdir()
+            await self._check_paths()
         errors = {**self._checked.errors, **self._refused}
         if errors:
             self._show()
@@ -347,12 +379,22 @@ class FormScreen(BaseScreen[Read], FormHelpers):
         app.offer_undo(f"{job_label(job.id)} is changed{secrets}", undo)
         return True
 
-    async def _check_workdir(self) -> None:
-        workdir = next((spec.workdir for spec in self._checked.specs), None)
-        if workdir is None:
-            return
-        limit = self.gpuscale.settings.scaler.workdir_max_mb
+    async def _check_paths(self) -> None:
+        """What is to be copied from this computer must be there."""
+        spec = next(iter(self._checked.specs), None)
+        if spec is not None:
+            self._refused |= await asyncio.to_thread(_missing, spec, self.gpuscale.settings.scaler.workdir_max_mb)
+
+
+def _missing(spec: JobSpec, max_mb: float) -> dict[str, str]:
+    """What is wrong with the paths of a job, by field. Blocking."""
+    found: dict[str, str] = {}
+    if spec.workdir is not None:
         try:
-            await asyncio.to_thread(intake.check_workdir, workdir, limit)
+            intake.check_workdir(spec.workdir, max_mb)
         except FieldError as error:
-            self._refused["workdir"] = f"{error.allowed}"
+            found["workdir"] = error.allowed
+    absent = [path for path in spec.data.values() if not os.path.exists(path)]  # noqa: PTH110 - text from a user
+    if absent:
+        found["data"] = f"{clean(absent[0])} is not there"
+    return found

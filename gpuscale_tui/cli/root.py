@@ -36,6 +36,8 @@ VERBS: Mapping[str, str] = MappingProxyType(
         "reap": "audit",
         "costs": "costs",
         "checkpoints": "checkpoints",
+        "ssh": "ssh",
+        "forward": "forward",
         "market": "market",
         "rent": "market",
         "hosts": "hosts",

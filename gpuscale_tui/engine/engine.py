@@ -223,7 +223,7 @@ async def open_context(
             snapshots=snapshot_store(home, settings),
             providers=providers,
             epoch=epoch,
-            base=f".gpuscale/{installation}",
+            base=base_of(installation),
             public_key=public_key,
             now=now,
             bells=Bells((*SERVICES, "data")),

@@ -59,6 +59,12 @@ def installation(connection: sqlite3.Connection) -> str:
     return str(connection.execute("SELECT value FROM meta WHERE key = 'installation'").fetchone()[0])
 
 
+def known_installation(connection: sqlite3.Connection) -> str | None:
+    """The same where it has been made already, for who only reads."""
+    row = connection.execute("SELECT value FROM meta WHERE key = 'installation'").fetchone()
+    return None if row is None else str(row[0])
+
+
 def begin_epoch(connection: sqlite3.Connection, pid: int, mode: str, limits: Limits, now: int) -> int:
     """Take the home over: from now on only this epoch may write as the engine."""
     epoch = int(

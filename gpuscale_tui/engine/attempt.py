@@ -337,6 +337,8 @@ def stop_reason(job: Job | None, worker: Worker | None, held: str | None, now: i
     """
     if job is not None and job.cancel_requested_at is not None and job.cancel_requested_at <= now:
         return StopReason(Cause.CANCELLED, "cancelled by its user")
+    if job is not None and job.is_moved:
+        return StopReason(Cause.PREEMPTED, "moved on purpose, to rehearse that it resumes")
     if worker is not None and worker.state == WorkerState.RELEASING:
         by_user = worker.cause is None
         cause = Cause.PREEMPTED if by_user else worker.cause or Cause.HOST_FAULT

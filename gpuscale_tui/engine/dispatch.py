@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from gpuscale_tui.engine import ending, view
@@ -14,8 +14,8 @@ from gpuscale_tui.model.states import AttemptState
 from gpuscale_tui.model.workers import Worker
 from gpuscale_tui.policy.limits import above_limits
 from gpuscale_tui.policy.placing import place
-from gpuscale_tui.policy.world import Limits
-from gpuscale_tui.store import demand, jobs, workers
+from gpuscale_tui.policy.world import Limits, Place
+from gpuscale_tui.store import demand, jobs, rehearsals, workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +69,28 @@ def place_waiting(
         above = above_limits(view.machines(workers.live(connection)), terms.cap, terms.max_workers, now)
         idle = {worker_id: worker for worker_id, worker in idle.items() if worker_id not in above}
     heads = demand.heads(connection, len(idle), now) if idle else []
-    places = place(view.pending(heads), view.machines(idle.values()), terms.limits, now) if heads else ()
+    places = _choose(connection, heads, idle, terms, now) if heads else ()
     made = (
         _assign(connection, chosen.job_id, idle[chosen.worker_id], terms.linked, now=now, epoch=epoch)
         for chosen in places
     )
     return tuple(assignment for assignment in made if assignment is not None)
+
+
+def _choose(
+    connection: sqlite3.Connection, heads: Sequence[demand.Waiting], idle: Mapping[int, Worker], terms: Terms, now: int
+) -> tuple[Place, ...]:
+    """Which job goes where. One that rehearses a move leaves its machine, where another is idle that serves it."""
+    machines, waiting = {each.id: each for each in view.machines(idle.values())}, list(heads)
+    away: list[Place] = []
+    for job_id, left in rehearsals.left_machines(connection).items() if len(idle) > 1 else ():
+        one = [job for job in waiting if job.id == job_id]
+        others = [each for each in machines.values() if each.id != left]
+        for found in place(view.pending(one), others, terms.limits, now):
+            away.append(found)
+            waiting.remove(one[0])
+            del machines[found.worker_id]
+    return (*away, *place(view.pending(waiting), machines.values(), terms.limits, now))
 
 
 def _over(connection: sqlite3.Connection, terms: Terms) -> bool:

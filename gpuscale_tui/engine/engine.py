@@ -28,7 +28,9 @@ from gpuscale_tui.engine.notifier import Notifier
 from gpuscale_tui.engine.packer import Packer
 from gpuscale_tui.engine.placer import Placer
 from gpuscale_tui.engine.planner import Planner
+from gpuscale_tui.engine.reach import base_of
 from gpuscale_tui.engine.reconciler import Reconciler
+from gpuscale_tui.engine.rehearsal import Rehearser
 from gpuscale_tui.engine.releaser import Releaser
 from gpuscale_tui.engine.reloader import FileSources
 from gpuscale_tui.engine.renter import Renter
@@ -51,7 +53,7 @@ from gpuscale_tui.store.home import Home
 LOGGER = logging.getLogger("gpuscale.engine")
 SERVICES = (
     "planner", "reconciler", "booter", "releaser", "placer", "runner", "tidier", "watcher", "packer", "treasurer",
-    "notifier", "wallet", "expiry", "reporter", "gauger", "keeper",
+    "notifier", "wallet", "expiry", "reporter", "gauger", "rehearser", "keeper",
 )  # fmt: skip
 QUIET_SEC: Mapping[str, float] = {
     "planner": 0.3, "reconciler": 0.1, "releaser": 0.1, "runner": 0.1, "tidier": 0.5, "keeper": 0.1, "watcher": 1.0,
@@ -245,6 +247,7 @@ async def work(context: Context, *, exit_when_idle: bool) -> None:
     tidier = Tidier(context, links)
     notifier = Notifier(context)
     reporter = Reporter(context)
+    rehearser = Rehearser(context)
     try:
         async with asyncio.TaskGroup() as tasks:
             renter = Renter(context, tasks)
@@ -265,6 +268,7 @@ async def work(context: Context, *, exit_when_idle: bool) -> None:
                 Expiry(context),
                 reporter,
                 Gauger(context, links, tasks),
+                rehearser,
                 notifier,
                 Keeper(context, exit_when_idle=exit_when_idle),
             )
@@ -278,6 +282,7 @@ async def work(context: Context, *, exit_when_idle: bool) -> None:
     except* _Done:
         LOGGER.info("%s", context.control.outcome)
         await guarded(context, reporter.name, reporter.last_look)
+        await guarded(context, rehearser.name, rehearser.last_look)
         await notifier.last_look()
     finally:
         await notifier.close()
@@ -303,4 +308,4 @@ async def _notice_changes(context: Context) -> None:
         version = await context.db.outside_version()
         if version != seen:
             seen = version
-            context.bells.ring("planner", "placer", "runner", "keeper")
+            context.bells.ring("planner", "placer", "runner", "rehearser", "keeper")

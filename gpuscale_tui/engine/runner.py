@@ -15,7 +15,7 @@ from gpuscale_tui.engine.links import Links
 from gpuscale_tui.engine.service import guarded
 from gpuscale_tui.model.jobs import Attempt
 from gpuscale_tui.model.states import Cause
-from gpuscale_tui.store import budgets, jobs, workers
+from gpuscale_tui.store import budgets, jobs, rehearsals, workers
 from gpuscale_tui.store.database import StaleEngine
 
 LOGGER = logging.getLogger("gpuscale.engine")
@@ -113,13 +113,14 @@ class Runner:
                 running.run.ask_to_stop(ENGINE_STOPPED)
             return
         now = context.now()
-        cancelling = {job.id: job for job in await context.db.read(jobs.cancelling, now)}
+        told = await context.db.read(rehearsals.moved_jobs)
+        told |= {job.id: job for job in await context.db.read(jobs.cancelling, now)}
         held = await context.db.read(budgets.stopping)
         fleet = {worker.id: worker for worker in await context.db.read(workers.live)}
         for key, running in self._running.items():
             if key not in live:
                 continue
-            reason = stop_reason(cancelling.get(key[0]), fleet.get(live[key].worker_id), held.get(key[0]), now)
+            reason = stop_reason(told.get(key[0]), fleet.get(live[key].worker_id), held.get(key[0]), now)
             if reason is not None:
                 running.run.ask_to_stop(reason)
 

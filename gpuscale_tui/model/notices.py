@@ -18,3 +18,4 @@ class NoticeKind(StrEnum):
     STALLED = "stalled"
     LEASE = "lease"
     BILL = "bill"
+    REHEARSAL = "rehearsal"

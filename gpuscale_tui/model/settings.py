@@ -295,7 +295,8 @@ class LogsConfig:
 
 
 NoticeName = Literal[
-    "job_done", "job_failed", "machine_lost", "budget", "balance", "orphan", "breaker", "stalled", "lease", "bill"
+    "job_done", "job_failed", "machine_lost", "budget", "balance", "orphan", "breaker", "stalled", "lease", "bill",
+    "rehearsal",
 ]
 """The names of `model.notices.NoticeKind`, as users write them."""
 
@@ -312,6 +313,7 @@ class NotifyConfig:
     ] = field(default=(), repr=False)
     on: Annotated[tuple[NoticeName, ...], Meta(description="What is told; without job_done only what needs you.")] = (
         "job_failed", "machine_lost", "budget", "balance", "orphan", "breaker", "stalled", "lease", "bill",
+        "rehearsal",
     )  # fmt: skip
     min_interval_sec: Annotated[
         float, Meta(ge=1, le=86_400, description="Seconds between two messages to an address; what waits comes as one.")

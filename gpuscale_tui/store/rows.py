@@ -36,6 +36,7 @@ def job(row: sqlite3.Row) -> Job:
         rehearsal=Rehearsal(row["rehearsal"]),
         rehearsal_detail=row["rehearsal_detail"],
         git_commit=row["git_commit"],
+        rehearsal_attempt=row["rehearsal_attempt"],
     )
 
 

@@ -1,0 +1,160 @@
+"""Rehearsing a move: after a job's first snapshot it is stopped on purpose, and what comes after is compared."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+
+from gpuscale_tui.engine.context import Context
+from gpuscale_tui.model.jobs import Attempt, worker_label
+from gpuscale_tui.model.states import FINAL_JOB_STATES, AttemptState, Cause, JobState, Rehearsal
+from gpuscale_tui.policy import rehearsing
+from gpuscale_tui.policy.rehearsing import Compared, Told
+from gpuscale_tui.store import rehearsals
+from gpuscale_tui.store.rehearsals import Sight
+
+LOOK_SEC = 10.0
+RETRY_SEC = 2.0
+"""So often a job is looked at that has no snapshot yet."""
+SOON_SEC = 0.5
+"""So often a job that is being moved."""
+HEAD_BYTES = 64 * 1024
+TAIL_BYTES = 256 * 1024
+"""So much of the begin and the end of an attempt's output is read for what it tells."""
+SETTLED_MS = 60_000
+"""A job whose output tells no step has gone on when it has run for so long, or has a new snapshot."""
+
+
+def ask(connection: sqlite3.Connection, job_id: int, *, elsewhere: bool = False, user: str, now: int) -> Rehearsal:
+    """Want a job to be moved once on purpose, after its first snapshot; returns how far its rehearsal is.
+
+    Harmless to repeat. `elsewhere`: its machine goes back for it, so that it needs another. A command as in
+    `engine.commands`. Raises NotFound, and Refused for a job that is over or is being cancelled.
+    """
+    return rehearsals.ask(connection, job_id, elsewhere=elsewhere, user=user, now=now)
+
+
+class Rehearser:
+    """Carries rehearsals on from state to state; each may be the last of this engine."""
+
+    name = "rehearser"
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._known: dict[tuple[int, int], tuple[int, Told]] = {}
+        """How much output of an attempt was read, and what it told."""
+
+    async def tick(self) -> float:
+        """See `Service.tick`."""
+        found = await self._context.db.read(rehearsals.under_way)
+        for sight in found:
+            await self._advance(sight)
+        if not found:
+            self._known.clear()
+            return LOOK_SEC
+        return RETRY_SEC if all(sight.job.rehearsal == Rehearsal.WANTED for sight in found) else SOON_SEC
+
+    async def last_look(self) -> None:
+        """What can be said by now is stored, before the engine ends."""
+        await self.tick()
+
+    async def _advance(self, sight: Sight) -> None:
+        job, latest = sight.job, sight.latest
+        if sight.moved is None or latest is None or latest.number == sight.moved.number:
+            if job.state in FINAL_JOB_STATES:
+                how = "was cancelled" if job.state == JobState.CANCELLED else "ended"
+                await self._conclude(sight, Rehearsal.NONE, f"not rehearsed: it {how} before it could be moved")
+            elif job.rehearsal == Rehearsal.WANTED and latest is not None and latest.state == AttemptState.RUNNING:
+                await self._move(sight)
+        elif latest.state in {AttemptState.RUNNING, AttemptState.SAVING, AttemptState.ENDED}:
+            await self._judge(sight, sight.moved, latest)
+
+    async def _move(self, sight: Sight) -> None:
+        context = self._context
+        if sight.saved is None or context.control.drain:
+            return
+        grace_ms = int(context.settings.scaler.shutdown_grace_sec * 1000)
+        if await context.db.write(rehearsals.move, sight, grace_ms=grace_ms, now=context.now(), epoch=context.epoch):
+            context.bells.ring("runner", "releaser", "planner")
+
+    async def _judge(self, sight: Sight, moved: Attempt, latest: Attempt) -> None:
+        context = self._context
+        if sight.job.rehearsal == Rehearsal.MOVING:
+            await context.db.write(rehearsals.resumed, latest, now=context.now(), epoch=context.epoch)
+        if latest.resumed_from is None:
+            text = "its new attempt was given nothing to resume from (GPUSCALE_RESUME_FROM was empty)"
+            await self._conclude(sight, Rehearsal.FAILED, f"resume failed: {text}")
+            return
+        found = self._judged(sight, latest, await self._told(moved), await self._told(latest))
+        if found is not None and found.ok:
+            await self._conclude(sight, Rehearsal.VERIFIED, f"resume verified: {found.text}{_what_it_took(sight)}")
+        elif found is not None:
+            await self._conclude(sight, Rehearsal.FAILED, f"resume failed: {found.text}")
+
+    def _judged(self, sight: Sight, latest: Attempt, before: Told, after: Told) -> Compared | None:
+        """The verdict; None while it is too early for one."""
+        over = sight.job.state in FINAL_JOB_STATES and latest.state == AttemptState.ENDED
+        unit, old, new = rehearsing.comparable(before, after)
+        if old and (rehearsing.is_enough(old, new) or (new and over)):
+            saved = sight.source
+            place = None if saved is None else saved.step if unit == "step" else _whole(saved.epoch)
+            return rehearsing.compare(unit, old, new, place)
+        if over:
+            return _ended(latest)
+        if old or latest.started_at is None or latest.state != AttemptState.RUNNING:
+            return None
+        settled = self._context.now() - latest.started_at >= SETTLED_MS
+        words = "its files came back; its output tells no step to compare"
+        return Compared(True, words) if settled or sight.saved is not None else None
+
+    async def _told(self, attempt: Attempt) -> Told:
+        """What the begin and the end of an attempt's output tell."""
+        logs, job_id, number = self._context.logs, attempt.job_id, attempt.number
+        size = await logs.size(job_id, number)
+        seen, known = self._known.get((job_id, number), (-1, Told()))
+        if seen == size:
+            return known
+        data = await logs.read(job_id, number, 0, min(size, HEAD_BYTES))
+        if size > HEAD_BYTES:
+            tail = await logs.read(job_id, number, max(HEAD_BYTES, size - TAIL_BYTES), size)
+            data = data.rpartition(b"\n")[0] + b"\n" + tail.partition(b"\n")[2]
+        known = await asyncio.to_thread(_read, data)
+        self._known[job_id, number] = size, known
+        return known
+
+    async def _conclude(self, sight: Sight, verdict: Rehearsal, detail: str) -> None:
+        context = self._context
+        await context.db.write(
+            rehearsals.conclude, sight, verdict, detail, now=context.now(), epoch=context.epoch
+        )  # fmt: skip
+
+
+def _read(data: bytes) -> Told:
+    return rehearsing.told(data.decode("utf-8", "replace").replace("\r", "\n").split("\n")[:-1])
+
+
+def _whole(epoch: float | None) -> int | None:
+    return None if epoch is None else int(epoch)
+
+
+def _ended(latest: Attempt) -> Compared:
+    """The verdict on a new attempt that has ended without telling where it began."""
+    if latest.cause == Cause.FINISHED:
+        return Compared(True, "its files came back and it finished; it told no step to compare")
+    return Compared(False, f"its new attempt ended ({latest.cause}, exit code {latest.exit_code}) and told no step")
+
+
+def _what_it_took(sight: Sight) -> str:
+    """Time from the stop to the new start and work that was done again, in words; and where it went on."""
+    moved, latest, worker = sight.moved, sight.latest, sight.now_on
+    if moved is None or latest is None or worker is None or sight.moved_at is None:
+        return ""
+    away_ms = max(0, (latest.started_at or latest.assigned_at) - sight.moved_at)
+    lost_ms = away_ms + (0 if moved.lost is None else moved.lost.ms)
+    same = sight.left is not None and (sight.left.provider, sight.left.server_id) == (worker.provider, worker.server_id)
+    where = f"on the same machine {worker_label(worker.id)}, no other was free" if same else f"on {_named(worker.id)}"
+    return f", {rehearsing.lost_words(lost_ms, worker.rate)}; {where}"
+
+
+def _named(worker_id: int) -> str:
+    return f"another machine, {worker_label(worker_id)}"

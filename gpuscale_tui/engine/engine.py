@@ -29,6 +29,7 @@ from gpuscale_tui.engine.packer import Packer
 from gpuscale_tui.engine.placer import Placer
 from gpuscale_tui.engine.planner import Planner
 from gpuscale_tui.engine.reach import base_of
+from gpuscale_tui.engine.reach import base_of
 from gpuscale_tui.engine.reconciler import Reconciler
 from gpuscale_tui.engine.rehearsal import Rehearser
 from gpuscale_tui.engine.releaser import Releaser

@@ -68,12 +68,13 @@ def record_snapshot(  # noqa: PLR0917 - the columns in their order
 def mark_pruned(
     connection: sqlite3.Connection, job_id: int, number: int, *, now: int, epoch: int | None, by: str = ""
 ) -> bool:
-    """Note that a snapshot goes; only then is it removed from disk. False, and nothing noted, where a job needs it.
+    """Note that a snapshot goes; only then is it removed from disk. False, and nothing noted, where a job needs it or it
+    is pinned.
 
     Noted first, so that no job can be told to begin with one that is being removed. Repeating it is harmless. `by` is
     the user who wants it.
     """
-    if holder(connection, job_id, number) is not None:
+    if holder(connection, job_id, number) is not None or number in pinned(connection, job_id):
         return False
     pruned = connection.execute(
         "UPDATE snapshots SET pruned_at = ? WHERE job_id = ? AND number = ? AND pruned_at IS NULL RETURNING attempt",
@@ -83,6 +84,58 @@ def mark_pruned(
         words = f"snapshot {number} removed" + (f", by {by}" if by else "")
         events.append(connection, now, "attempt", words, epoch=epoch, job_id=job_id, attempt=pruned[0]["attempt"])
     return True
+
+
+def pin(connection: sqlite3.Connection, job_id: int, number: int, *, now: int, by: str) -> bool:
+    """Keep a snapshot whatever else is pruned, as long as its user wants; False where it is so already or was removed.
+
+    Pinned ones do not count among the newest that are kept.
+    """
+    changed = connection.execute(
+        "UPDATE snapshots SET pinned_at = ? WHERE job_id = ? AND number = ? AND pinned_at IS NULL"
+        " AND pruned_at IS NULL RETURNING attempt",
+        (now, job_id, number),
+    ).fetchall()
+    return _told(connection, changed, job_id, f"snapshot {number} pinned by {by}", now)
+
+
+def unpin(connection: sqlite3.Connection, job_id: int, number: int, *, now: int, by: str) -> bool:
+    """Let a snapshot be pruned like any other; False where it was not pinned."""
+    changed = connection.execute(
+        "UPDATE snapshots SET pinned_at = NULL WHERE job_id = ? AND number = ? AND pinned_at IS NOT NULL"
+        " RETURNING attempt",
+        (job_id, number),
+    ).fetchall()
+    return _told(connection, changed, job_id, f"snapshot {number} is not pinned any more, by {by}", now)
+
+
+def _told(connection: sqlite3.Connection, changed: list[sqlite3.Row], job_id: int, words: str, now: int) -> bool:
+    if changed:
+        events.append(connection, now, "request", words, job_id=job_id, attempt=changed[0]["attempt"])
+    return bool(changed)
+
+
+def pinned(connection: sqlite3.Connection, job_id: int) -> frozenset[int]:
+    """Numbers of a job's snapshots that may not be pruned."""
+    found = connection.execute("SELECT number FROM snapshots WHERE job_id = ? AND pinned_at IS NOT NULL", (job_id,))
+    return frozenset(int(row[0]) for row in found)
+
+
+def record_check(
+    connection: sqlite3.Connection, job_id: int, number: int, fault: str | None, *, now: int, epoch: int | None = None
+) -> None:
+    """Note that every byte of a snapshot was compared, and what is wrong with it, if anything is."""
+    known = connection.execute(
+        "SELECT fault, attempt FROM snapshots WHERE job_id = ? AND number = ?", (job_id, number)
+    ).fetchone()
+    if known is None:
+        return
+    connection.execute(
+        "UPDATE snapshots SET checked_at = ?, fault = ? WHERE job_id = ? AND number = ?", (now, fault, job_id, number)
+    )
+    if fault is not None and fault != known["fault"]:
+        words = f"snapshot {number} is broken: {fault}"
+        events.append(connection, now, "warning", words, epoch=epoch, job_id=job_id, attempt=known["attempt"])
 
 
 def holder(connection: sqlite3.Connection, job_id: int, number: int) -> int | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from gpuscale_tui.model.jobs import STOP_SIGNALS
 from gpuscale_tui.remote import scripts
 from gpuscale_tui.remote.connection import Machine
 from gpuscale_tui.remote.errors import AttemptRunning, RemoteError
@@ -99,14 +100,18 @@ async def status(machine: Machine, ref: AttemptRef) -> AttemptStatus:
     return find_state(machine, controls)
 
 
-async def stop(machine: Machine, ref: AttemptRef, *, grace_sec: int) -> Exit:
-    """End the attempt: TERM to its whole process group, KILL after `grace_sec` seconds. How it ended.
+async def stop(machine: Machine, ref: AttemptRef, *, grace_sec: int, signal: str = "TERM") -> Exit:
+    """End the attempt: `signal` to its whole process group, KILL after `grace_sec` seconds. How it ended.
 
-    Idempotent. An attempt that was never started is barred from starting later and counts as ended by TERM (143);
-    one whose runner is gone is marked as killed (137). Raises RemoteError when even KILL did not help.
+    Idempotent: the signal is sent once, however often this is called. An attempt that was never started is barred from
+    starting later and counts as ended by TERM (143); one whose runner is gone is marked as killed (137). Raises
+    RemoteError when even KILL did not help.
     """
     label = "stopping the attempt"
-    controls = await ask(machine, scripts.STOP, ref.line(grace_sec), label, timeout_sec=grace_sec + 2 * ANSWER_SEC)
+    if signal not in STOP_SIGNALS:
+        raise ValueError(f"signal {signal!r} is none of {', '.join(STOP_SIGNALS)}")
+    line = ref.line(grace_sec).rstrip(b"\n") + f" {signal}\n".encode("ascii")
+    controls = await ask(machine, scripts.STOP, line, label, timeout_sec=grace_sec + 2 * ANSWER_SEC)
     if ("stuck",) in controls:
         raise RemoteError(f"{machine.where}: {ref.directory} does not end even by KILL; give the machine back")
     found = find_state(machine, controls)
@@ -156,4 +161,5 @@ async def _attach(delivery: Delivery, on_started: Started | None) -> Exit:
 
 def _start_input(machine: Machine, ref: AttemptRef, launch: Launch) -> bytes:
     body = launch_script(launch, machine.shell)
-    return ref.line(body.count(b"\n"), launch.runtime_limit_sec or 0, launch.grace_sec) + body
+    line = ref.line(body.count(b"\n"), launch.runtime_limit_sec or 0, launch.grace_sec).rstrip(b"\n")
+    return line + f" {launch.signal}\n".encode("ascii") + body

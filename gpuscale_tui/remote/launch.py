@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from gpuscale_tui.model.jobs import STOP_SIGNALS
 from gpuscale_tui.remote.errors import LaunchRefused
 
 ENVIRONMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -45,8 +46,9 @@ class Launch:
     """What to run: either a shell line (`command`, run by `sh -c`) or `argv`, run exactly as given.
 
     `env` is added to what the machine's login gives; a value holds any character but NUL (bytes that are no UTF-8
-    as surrogate escapes). `runtime_limit_sec`, None for no limit, is enforced on the machine; `grace_sec` lies
-    between the polite signal and the final one. Raises LaunchRefused for what could not arrive exactly.
+    as surrogate escapes). `runtime_limit_sec`, None for no limit, is enforced on the machine; `signal` is the polite
+    one that ends it (`STOP_SIGNALS`), `grace_sec` lies between that and KILL. Raises LaunchRefused for what could not
+    arrive exactly.
     """
 
     command: str = ""
@@ -54,6 +56,7 @@ class Launch:
     env: Mapping[str, str] = field(default_factory=dict)
     runtime_limit_sec: int | None = None
     grace_sec: int = 30
+    signal: str = "TERM"
 
     def __post_init__(self) -> None:
         if bool(self.command) == bool(self.argv):
@@ -67,6 +70,8 @@ class Launch:
             raise LaunchRefused(f"runtime limit of {self.runtime_limit_sec} s: must be 1 to {LONGEST_SECONDS}")
         if not 0 <= self.grace_sec <= LONGEST_SECONDS:
             raise LaunchRefused(f"grace of {self.grace_sec} s: must be 0 to {LONGEST_SECONDS}")
+        if self.signal not in STOP_SIGNALS:
+            raise LaunchRefused(f"signal {self.signal!r}: must be one of {', '.join(STOP_SIGNALS)}")
 
     def _check_sizes(self) -> None:
         strings = {"the command": self.command}

@@ -15,7 +15,7 @@ from gpuscale_tui.remote.errors import RemoteCommandFailed, RemoteError, Unreach
 BASE = re.compile(r"(?:[A-Za-z0-9._][A-Za-z0-9._-]{0,63}/){0,3}[A-Za-z0-9._][A-Za-z0-9._-]{0,63}")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NUMBER = re.compile(r"[0-9]{1,18}")
-RECORD_FLAGS = re.compile("[01] [012] [0123]")
+RECORD_FLAGS = re.compile("[01] [012] [0-7]")
 ANSWER_SEC = 30
 """How long the machine may take to answer one question."""
 
@@ -51,7 +51,8 @@ class Exit:
     `code` is its exit code, 128 + N after signal N. `timed_out`: the runtime limit ended it. `stopped`: someone had
     asked for its end by `stop`; `lapsed`: that was the machine itself, when its lease was over. `output_size` counts
     the bytes that it wrote, all of which were delivered. `has_checkpoints`: something lay in its checkpoint directory
-    at the end, be it only what was put there before; `has_outputs`: something lay in its OUTPUT_DIR.
+    at the end, be it only what was put there before; `has_outputs`: something lay in its OUTPUT_DIR. `killed`: not all
+    of it ended by itself when it was asked to, so that it may have been killed while it wrote a file.
     """
 
     code: int
@@ -61,6 +62,7 @@ class Exit:
     has_checkpoints: bool = False
     lapsed: bool = False
     has_outputs: bool = False
+    killed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +75,13 @@ class ExitRecord:
     has_checkpoints: bool
     lapsed: bool = False
     has_outputs: bool = False
+    killed: bool = False
 
     def exit(self, output_size: int) -> Exit:
         return Exit(
-            self.code, self.timed_out, output_size, self.stopped, self.has_checkpoints, self.lapsed, self.has_outputs
-        )
+            self.code, self.timed_out, output_size, self.stopped, self.has_checkpoints, self.lapsed, self.has_outputs,
+            self.killed,
+        )  # fmt: skip
 
 
 class AttemptState(Enum):
@@ -168,8 +172,10 @@ def exit_record(machine: Machine, code: str, *flags: str) -> ExitRecord:
     number = _number(machine, code)
     if number > 255 or not RECORD_FLAGS.fullmatch(" ".join(flags)):
         raise RemoteError(f"{machine.where}: not an exit record of ours: {(code, *flags)!r:.200}")
-    timed, stopped, kept = flags
-    return ExitRecord(number, timed == "1", stopped != "0", kept in {"1", "3"}, stopped == "2", kept in {"2", "3"})
+    timed, stopped, kept = flags[0], flags[1], int(flags[2])
+    return ExitRecord(
+        number, timed == "1", stopped != "0", bool(kept & 1), stopped == "2", bool(kept & 2), bool(kept & 4)
+    )
 
 
 def _number(machine: Machine, text: str) -> int:

@@ -11,7 +11,10 @@ An attempt's directory on the machine:
     claim                exists once the attempt was started; made with O_EXCL, so exactly one start wins
     runner               "BOOT PID BORN" of the runner; BORN is the start time from /proc, "-" where there is none
     job                  "PID BORN" of the command, which leads a process group of its own
-    ending               seconds the group has between TERM and KILL; exists once TERM was sent
+    manner               "SIGNAL GRACE": how the job itself asked to be ended; for who is not told otherwise
+    ending               seconds the group has between that signal and KILL; exists once it is being ended
+    told                 mark: the signal was sent; a second one could break off what the first has begun
+    killed               mark: something of the group did not end by itself and was killed, in the middle of anything
     timed, stopped       marks: the runtime limit was reached; someone called stop
     lapsed               mark: that someone was the machine's own lease (see `lease`)
     exit                 "CODE TIMED STOPPED", renamed into place when nothing of the group lives any more; STOPPED is
@@ -46,11 +49,12 @@ umask 077
 say() { echo "gs:$*" >&2; }
 # sleeps a tenth of a second, or a second where sleep knows only whole ones; sets step to the tenths
 pause() { step=1; sleep 0.1 2>/dev/null || { step=10; sleep 1; }; }
-# sets kept: 1 when something lies in checkpoints, 2 when in outputs, 3 when in both
+# sets kept to a sum: 1 when something lies in checkpoints, 2 when in outputs, 4 when something was killed
 keeps() {
   kept=0
+  [ -e killed ] && kept=4
   for left in checkpoints/* checkpoints/.[!.]* checkpoints/..?*; do
-    if [ -e "$left" ] || [ -L "$left" ]; then kept=1; break; fi
+    if [ -e "$left" ] || [ -L "$left" ]; then kept=$((kept+1)); break; fi
   done
   for left in outputs/* outputs/.[!.]* outputs/..?*; do
     if [ -e "$left" ] || [ -L "$left" ]; then kept=$((kept+2)); break; fi
@@ -124,7 +128,7 @@ report() {
     code=137 timed=0 stopped=1
     [ -e timed ] && timed=1
     [ -e lapsed ] && stopped=2
-    [ -e exit ] && read -r code timed stopped < exit
+    if [ -e exit ]; then read -r code timed stopped < exit; else : > killed; fi
   fi
   if [ -e output ]; then total=$(wc -c < output); total=${total##* }; fi
   keeps
@@ -149,7 +153,7 @@ START = compact(
 {COMMON}
 trap : PIPE
 fail() {{ say "$1"; exit 1; }}
-read -r base name lines limit grace || exit 1
+read -r base name lines limit grace signal || exit 1
 if enter "$base" "$name"; then :; else
   cd && mkdir -p "./$base/$name/work" && enter "$base" "$name" || fail unwritable
 fi
@@ -176,7 +180,7 @@ if [ -z "$detach" ]; then
   set -m 2>/dev/null
   case $- in (*m*) ;; (*) fail unable;; esac
 fi
-set -- "$1" -c "$2" gpuscale-runner "$1" "launch.$$" "$limit" "$grace" "$detach" "$3"
+set -- "$1" -c "$2" gpuscale-runner "$1" "launch.$$" "$limit" "$grace" "$detach" "$3" "${{signal:-TERM}}"
 ${{detach:+"$detach"}} "$@" 4>&2 </dev/null >/dev/null 2>&1 &
 child=$!
 [ -n "$detach" ] || set +m
@@ -190,7 +194,7 @@ if [ -s output ]; then exec dd if=output bs={FIRST_BYTES} count=1 2>/dev/null; f
 exit 0
 """
 )
-"""$1 the shell, $2 RUNNER, $3 WATCHDOG; stdin: `BASE NAME LINES LIMIT GRACE`, then the lines of the launch.
+"""$1 the shell, $2 RUNNER, $3 WATCHDOG; stdin: `BASE NAME LINES LIMIT GRACE SIGNAL`, then the lines of the launch.
 
 Says `started` or `claimed` (it was started before), then `exit CODE TIMED STOPPED KEPT` or `lost` (the runner died), or
 `unwritable`, `unable`. Ends with 0 after the first FIRST_BYTES of output; with 5 when another channel follows them.
@@ -206,19 +210,27 @@ if echo claimed > claim; then set +C; elif [ -e claim ]; then exit 3; else exit 
 boot=- rborn=- jborn=- watch=
 [ -r /proc/sys/kernel/random/boot_id ] && read -r boot < /proc/sys/kernel/random/boot_id
 look "$$" && rborn=$born
-echo "$boot $$ $rborn" > runner || exit 4
+echo "$boot $$ $rborn" > runner && echo "$7 $4" > manner || exit 4
 # room for the exit record, taken now in case the command fills the disk
 echo "0                             " > exit.new || exit 4
 [ -n "$5" ] || set -m
 (
+  told=$7
   set -- "$PWD" "$2" ${{5:+"$5" --}}
+  # shells ignore these two in what they run in the background, and what is ignored stays so in the command
+  case $told in (INT|QUIT)
+    d="$"
+    if env "--default-signal=$told" true; then set -- "$@" env "--default-signal=$told"
+    elif perl -e 1; then set -- "$@" perl -e "${{d}}SIG{{$told}}=q(DEFAULT);exec @ARGV" --
+    fi;;
+  esac 2>/dev/null
   . "./$2"
 ) </dev/null >>output 2>&1 4>&- &
 job=$!
 look "$job" && jborn=$born
 echo "$job $jborn" > job
 if [ "$3" != 0 ]; then
-  ${{5:+"$5" --}} "$1" -c "$6" gpuscale-watchdog "$3" "$4" "$job" "$jborn" </dev/null 4>&- &
+  ${{5:+"$5" --}} "$1" -c "$6" gpuscale-watchdog "$3" "$4" "$job" "$jborn" "$7" </dev/null 4>&- &
   watch=$!
 fi
 [ -n "$5" ] || set +m
@@ -242,6 +254,7 @@ if kill -0 "-$job"; then
     pause
     spent=$((spent+step))
   done
+  if members "$job"; then : > killed; fi
   kill -KILL "-$job"
 fi
 timed=0 stopped=0
@@ -252,7 +265,7 @@ echo "$code $timed $stopped" 1<>exit.new
 mv -f exit.new exit
 """
 )
-"""$1 the shell, $2 the launch file, $3 limit (0 none), $4 grace, $5 setsid's path or empty, $6 WATCHDOG.
+"""$1 the shell, $2 the launch file, $3 limit (0 none), $4 grace, $5 setsid's path or empty, $6 WATCHDOG, $7 signal.
 
 Leads a group of its own, says `started` on descriptor 4. Ends with 3 when another start has the claim, 4 when the
 disk takes nothing. Not immune to TERM: when the machine goes down, nothing may pass for the command's own exit.
@@ -265,12 +278,15 @@ sleep "$1"
 same "$3" "$4" || members "$3" || exit 0
 : > timed
 echo "$2" > ending
-strike TERM "$3" "$4"
+[ -e told ] || strike "$5" "$3" "$4"
+: > told
 sleep "$2"
+: > killed
 strike KILL "$3" "$4"
 """
 )
-"""$1 limit, $2 grace in seconds, $3 PID and $4 BORN of the command. The runner ends it when the command ends."""
+"""$1 limit, $2 grace in seconds, $3 PID and $4 BORN of the command, $5 the signal. The runner ends it when the command
+ends."""
 
 FOLLOW = compact(
     f"""
@@ -316,7 +332,7 @@ report
 """
 )
 """stdin: `BASE NAME`. Says `state VERDICT CODE TIMED STOPPED SIZE KEPT`, where `-` stands for what is not known
-and KEPT is 1 when something lies in checkpoints, 2 when in outputs, 3 when in both."""
+and KEPT is a sum: 1 when something lies in checkpoints, 2 when in outputs, 4 when something had to be killed."""
 
 STOP = compact(
     f"""
@@ -324,7 +340,7 @@ STOP = compact(
 {COMMON}
 {STATE}
 record() {{ echo "$1" > exit.other && mv -f exit.other exit; }}
-read -r base name grace || exit 1
+read -r base name grace signal || exit 1
 by=1
 if enter "$base" "$name"; then :; else
   cd && mkdir -p "./$base/$name" && enter "$base" "$name" || {{ say unwritable; exit 1; }}
@@ -332,6 +348,7 @@ fi
 : >> output
 : > stopped
 [ -e lapsed ] && by=2
+if [ -z "$signal" ] && [ -e manner ]; then read -r signal grace < manner; fi
 set -C
 # an attempt that was never started is claimed, so that a start still under way cannot run it after this
 if echo claimed 2>/dev/null > claim; then record "143 0 $by"; fi
@@ -342,14 +359,18 @@ until [ -e exit ]; do
     if [ -z "$jborn" ]; then :
     elif [ -z "$sent" ]; then
       echo "$grace" > ending
-      strike TERM "$job" "$jborn"
+      [ -e told ] || strike "${{signal:-TERM}}" "$job" "$jborn"
+      : > told
       sent=1
-    elif [ "$spent" -ge "$((grace*10))" ]; then strike KILL "$job" "$jborn"
+    elif [ "$spent" -ge "$((grace*10))" ]; then
+      : > killed
+      strike KILL "$job" "$jborn"
     fi
   elif [ -e exit ]; then break
   else
     timed=0
     [ -e timed ] && timed=1
+    : > killed
     record "137 $timed $by"
     break
   fi
@@ -361,7 +382,8 @@ verdict=exited
 report
 """
 )
-"""stdin: `BASE NAME GRACE`. TERM to the group, KILL after GRACE seconds, then the state; or `stuck`."""
+"""stdin: `BASE NAME GRACE SIGNAL`. The signal to the group, KILL after GRACE seconds, then the state; or `stuck`.
+Without SIGNAL both are as the job asked at its start, GRACE where it did not."""
 
 REMOVE = compact(
     f"""

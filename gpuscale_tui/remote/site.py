@@ -81,7 +81,7 @@ class Site(Protocol):
         """See `attempts.status`."""
         ...
 
-    async def stop(self, ref: AttemptRef, *, grace_sec: int) -> Exit:
+    async def stop(self, ref: AttemptRef, *, grace_sec: int, signal: str = "TERM") -> Exit:
         """See `attempts.stop`."""
         ...
 
@@ -198,9 +198,9 @@ class OpenSite:
         """See `Site`."""
         return await attempts.status(self._machine, ref)
 
-    async def stop(self, ref: AttemptRef, *, grace_sec: int) -> Exit:
+    async def stop(self, ref: AttemptRef, *, grace_sec: int, signal: str = "TERM") -> Exit:
         """See `Site`."""
-        return await attempts.stop(self._machine, ref, grace_sec=grace_sec)
+        return await attempts.stop(self._machine, ref, grace_sec=grace_sec, signal=signal)
 
     async def pulse(self, ref: AttemptRef) -> Pulse:
         """See `Site`."""

@@ -432,7 +432,7 @@ class PretendedSite:
         state = AttemptState.RUNNING if done is None else AttemptState.EXITED
         return AttemptStatus(state, len(process.output(now)), done)
 
-    async def stop(self, ref: AttemptRef, *, grace_sec: int) -> Exit:
+    async def stop(self, ref: AttemptRef, *, grace_sec: int, signal: str = "TERM") -> Exit:
         process = await self._ask("stop", lambda: self._stop(ref, grace_sec))
         now = self._universe.now()
         end = process.finished_at()

@@ -13,6 +13,7 @@ from gpuscale_tui.providers.base import Provider
 from gpuscale_tui.remote.site import Connect
 from gpuscale_tui.store import events, notices
 from gpuscale_tui.store.aio import AsyncDatabase, AsyncLogs
+from gpuscale_tui.store.archive import Archive
 from gpuscale_tui.store.checkpoints import SnapshotStore
 from gpuscale_tui.store.home import Home
 from gpuscale_tui.store.notices import NoticeKind
@@ -92,7 +93,8 @@ class Context:
     `connect` opens a way to a machine. `new_token` gives a name for an order that no other has. `settings`, `providers`
     and `switched_off` (providers that the settings no longer have, kept for what is rented there) change when the
     settings are read anew, by the reloader alone: services read them when they use them and keep none of them.
-    `board` has what jobs and machines said last.
+    `board` has what jobs and machines said last. `snapshots` is the directory on this host where they are put together;
+    `objects` is the object storage that keeps them instead, None without one.
     """
 
     home: Home
@@ -112,6 +114,12 @@ class Context:
     sources: Sources | None = None
     switched_off: frozenset[str] = frozenset()
     board: Board = field(default_factory=Board)
+    objects: Archive | None = None
+
+    @property
+    def archive(self) -> Archive:
+        """Where snapshots are kept: the object storage of the settings, else the directory."""
+        return self.snapshots if self.objects is None else self.objects
 
     async def warn(
         self, detail: str, *, job_id: int | None = None, worker_id: int | None = None, attempt: int | None = None

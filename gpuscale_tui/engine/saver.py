@@ -89,7 +89,7 @@ class Saver:
             await self._commit(draft, fetched)
             return True
         finally:
-            await asyncio.to_thread(context.snapshots.discard_drafts, attempt.job_id)
+            await asyncio.to_thread(context.snapshots.discard, draft)
 
     async def _commit(self, draft: Draft, fetched: Sequence[FetchedFile]) -> None:
         """Files and manifest first, the row last: a snapshot that the store knows of exists."""

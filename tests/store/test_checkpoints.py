@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,9 +74,19 @@ def test_a_snapshot_is_files_and_a_manifest(store: SnapshotStore) -> None:
     assert made.number == 1
     assert made.path == store.root / "j17" / "1"
     assert (made.meta, made.size) == (META, 13)
-    assert names(made.path) == {"manifest.json", "files", "files/model", "files/model/weights.bin", "files/run.sh"}
+    assert names(made.path) == {
+        "meta.json",
+        "manifest.json",
+        "files",
+        "files/model",
+        "files/model/weights.bin",
+        "files/run.sh",
+    }
     manifest = json.loads((made.path / "manifest.json").read_text())
-    assert manifest["meta"] == {"job_id": 17, "attempt": 2, "worker_id": 3, "at": T0}
+    assert manifest["meta"] == {
+        "job_id": 17, "attempt": 2, "worker_id": 3, "at": T0, "step": None, "epoch": None, "loss": None,
+        "kind": "interval", "job_name": "", "left_out": [],
+    }  # fmt: skip
     assert manifest["files"][0] == {
         "name": "model/weights.bin", "size": 3, "mode": 0o644,
         "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
@@ -105,7 +117,11 @@ def test_nothing_counts_before_its_commit(store: SnapshotStore) -> None:
     again = store.begin(17)
     assert names(again.path) == set(), "a draft begins empty, whatever an interrupted one left"
     store.discard_drafts(17)
-    assert names(store.root / "j17") == {"1", "1/manifest.json", "1/files", "1/files/a"}
+    assert again.path.is_dir(), "what is being put together is left alone"
+    assert {path.name for path in (store.root / "j17").iterdir()} == {"1", again.shell.name}
+    store.discard(again)
+    store.discard(again)
+    assert names(store.root / "j17") == {"1", "1/meta.json", "1/manifest.json", "1/files", "1/files/a"}
     store.discard_drafts(99)
 
 
@@ -204,6 +220,8 @@ def test_an_equal_file_is_stored_once(store: SnapshotStore) -> None:
         if (first.files_path / name).stat().st_ino == (second.files_path / name).stat().st_ino
     }  # fmt: skip
     assert shared == {"big"}
+    assert (first.files_path / "moved").stat().st_ino == (second.files_path / "dir/moved").stat().st_ino
+    assert (first.stored, second.stored) == (4002, 1)
     assert prune(store, 17, 1) == [1]
     assert verify(second) is None, "the other name still has it"
 
@@ -216,21 +234,25 @@ def test_a_file_is_not_shared_with_one_that_has_rotted(store: SnapshotStore) -> 
     assert store.newest_valid(17) == second
 
 
-def test_unchanged_files_can_be_taken_over_without_fetching_them(store: SnapshotStore) -> None:
+def test_unchanged_files_are_taken_over_without_reading_them(store: SnapshotStore) -> None:
     first = save(store, {"dir/big": b"same", "other": b"1"})
+    big, other = first.files
+    save(store, {"other": b"2"})
     draft = store.begin(17)
-    store.reuse(draft, first, "dir/big")
+    assert store.adopt(draft, replace(big, name="moved/big", mode=0o640)), "from any kept snapshot, under any name"
     put(draft, "other", b"2")
-    second = store.commit(draft, {"dir/big": 0o640, "other": 0o600}, META)
-    assert (first.files_path / "dir/big").stat().st_ino == (second.files_path / "dir/big").stat().st_ino
-    assert [(entry.name, entry.mode) for entry in second.files] == [("dir/big", 0o640), ("other", 0o600)]
-    assert second.files[0].sha256 == first.files[0].sha256
-    assert store.newest_valid(17) == second
-    with pytest.raises(SnapshotError, match="has no file 'none'"):
-        store.reuse(draft, first, "none")
-    (first.files_path / "other").unlink()
-    with pytest.raises(SnapshotError, match="'other' is missing"):
-        store.reuse(store.begin(17), first, "other")
+    third = store.commit(
+        draft, (replace(big, name="moved/big", mode=0o640), *store.measure(draft, {"other": 0o600})), META
+    )
+    assert (first.files_path / "dir/big").stat().st_ino == (third.files_path / "moved/big").stat().st_ino
+    assert [(entry.name, entry.mode) for entry in third.files] == [("moved/big", 0o640), ("other", 0o600)]
+    assert third.stored == 0
+    assert store.newest_valid(17) == replace(third, remarks=())
+    assert not store.adopt(store.begin(17), replace(big, sha256="0" * 64))
+    (first.files_path / "other").write_bytes(b"")
+    assert not store.adopt(store.begin(17), other), "what is not there in its full size must be fetched"
+    with pytest.raises(SnapshotError, match="is refused"):
+        store.adopt(store.begin(17), replace(big, name="../up"))
 
 
 def lose(snapshot: Snapshot) -> None:
@@ -262,9 +284,20 @@ def odd_manifest(snapshot: Snapshot) -> None:
     (snapshot.path / "manifest.json").write_text('["nothing"]')
 
 
+def change_manifest(snapshot: Snapshot, old: str, new: str) -> None:
+    """With a manifest as older programs wrote it: without a hash of its own."""
+    content = json.loads((snapshot.path / "manifest.json").read_text().replace(old, new))
+    del content["sha256"]
+    (snapshot.path / "manifest.json").write_text(json.dumps(content))
+
+
+def flipped_manifest(snapshot: Snapshot) -> None:
+    text = (snapshot.path / "manifest.json").read_text()
+    (snapshot.path / "manifest.json").write_text(text.replace('"mode": 420', '"mode": 421'))
+
+
 def escaping_manifest(snapshot: Snapshot) -> None:
-    text = (snapshot.path / "manifest.json").read_text().replace('"a"', '"../../../../../../etc/hostname"')
-    (snapshot.path / "manifest.json").write_text(text)
+    change_manifest(snapshot, '"a"', '"../../../../../../etc/hostname"')
 
 
 DAMAGES = [
@@ -272,6 +305,7 @@ DAMAGES = [
     (swap_for_link, "'a' is or lies behind a link"), (lose_manifest, "its manifest cannot be read"),
     (cut_manifest, "its manifest cannot be read"), (odd_manifest, "its manifest cannot be read"),
     (escaping_manifest, "is refused"),
+    (flipped_manifest, "it has changed since it was written"),
 ]  # fmt: skip
 
 
@@ -307,7 +341,7 @@ def test_pruning_keeps_the_newest(store: SnapshotStore) -> None:
     assert prune(store, 17, 3, trusted=5) == [2, 1]
     assert prune(store, 17, 3) == []
     assert prune(store, 17, 0) == [4, 3], "one stays whatever is asked"
-    assert names(store.root / "j17") == {"5", "5/manifest.json", "5/files", "5/files/a"}
+    assert names(store.root / "j17") == {"5", "5/meta.json", "5/manifest.json", "5/files", "5/files/a"}
     assert prune(store, 99, 1) == []
 
 
@@ -374,14 +408,14 @@ def test_everything_is_flushed_in_the_order_that_makes_it_count(
     flushed: list[str] = []
 
     def note(descriptor: int) -> None:
-        flushed.append(str(Path(f"/proc/self/fd/{descriptor}").readlink().relative_to(store.root)))
+        place = str(Path(f"/proc/self/fd/{descriptor}").readlink().relative_to(store.root))
+        flushed.append(re.sub(r"^j17/\.tmp-1-[0-9a-f]+/tree/?", "", place))
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", note)
     save(store, {"dir/a": b"1"})
     assert flushed == [
-        "j17/.tmp-1/files/dir/a", "j17/.tmp-1/files/dir", "j17/.tmp-1/files", "j17/.tmp-1/manifest.json",
-        "j17/.tmp-1", "j17",
+        "files/dir/a", "files/dir", "files", "meta.json", "manifest.json", "", "j17",
     ]  # fmt: skip
 
 

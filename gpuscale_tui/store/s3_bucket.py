@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from gpuscale_tui.model.objects import EXTRA_MISSING, S3Place
-from gpuscale_tui.store.checkpoints import SnapshotError
+from gpuscale_tui.store.archive import SnapshotError
 
 CONNECT_SEC, READ_SEC, TRIES = 10, 60, 5
 CHUNK = 1 << 20
@@ -51,11 +51,15 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One line of a listing; `at` is UTC ms by the service's clock, `key` without the prefix of the place."""
+    """One line of a listing; `at` is UTC ms by the service's clock, `key` without the prefix of the place.
+
+    `etag` is the service's mark of the content: as long as it stays the same, nobody has written another object there.
+    """
 
     key: str
     size: int
     at: int
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ class Signed:
 
 
 class Bucket:
-    """The objects below one prefix. `region` and `credentials` are for tests; a user's come from boto3's own places."""
+    """The objects below one prefix; an address that it signs is good for `sign_sec` seconds."""
 
     def __init__(self, place: S3Place, endpoint: str | None = None, *, sign_sec: int = 3600) -> None:
         self.place = place
@@ -91,14 +95,6 @@ class Bucket:
         """Where it is, for messages."""
         return f"{self.place} at {self.endpoint}" if self.endpoint else str(self.place)
 
-    @property
-    def client(self) -> Any:
-        """The client, made at first use. Raises ObjectStoreError."""
-        with self._lock:
-            if self._made is None:
-                self._made = _client(self.place, self.endpoint)
-            return self._made
-
     # Objects.
 
     def put(self, key: str, data: bytes) -> None:
@@ -109,13 +105,13 @@ class Bucket:
         """Store an object from a seekable file; with its SHA-256 (hex) the service refuses anything else."""
         more = {"ChecksumSHA256": base64_of(sha256)} if sha256 else {}
         with self._telling(f"storing {key}"):
-            self.client.put_object(**self._named(key), Body=body, ContentLength=size, **more)
+            self._client.put_object(**self._named(key), Body=body, ContentLength=size, **more)
 
     def get(self, key: str) -> bytes | None:
         """A small object, None when there is none."""
         try:
             with self._telling(f"reading {key}"):
-                body = self.client.get_object(**self._named(key))["Body"]
+                body = self._client.get_object(**self._named(key))["Body"]
                 with body:
                     data: bytes = body.read(SMALL_BYTES + 1)
         except _Gone:
@@ -127,7 +123,7 @@ class Bucket:
     def read(self, key: str) -> Iterator[bytes]:
         """The bytes of an object. Raises ObjectStoreError, also when it is not there."""
         with self._telling(f"reading {key}"):
-            body = self.client.get_object(**self._named(key))["Body"]
+            body = self._client.get_object(**self._named(key))["Body"]
         with body:
             while True:
                 with self._telling(f"reading {key}"):
@@ -140,7 +136,7 @@ class Bucket:
         """What the service says of an object, None when there is none."""
         try:
             with self._telling(f"looking at {key}"):
-                found = self.client.head_object(**self._named(key), ChecksumMode="ENABLED")
+                found = self._client.head_object(**self._named(key), ChecksumMode="ENABLED")
         except _Gone:
             return None
         checksum, _, parts = found.get("ChecksumSHA256", "").partition("-")
@@ -151,13 +147,14 @@ class Bucket:
         whole = self.place.key(prefix)
         more = {"Delimiter": "/"} if flat else {}
         with self._telling("listing"):
-            pages = self.client.get_paginator("list_objects_v2").paginate(
+            pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.place.bucket, Prefix=whole, **more
             )
             for page in pages:
                 for each in page.get("Contents", ()):
                     key = each["Key"][len(whole) - len(prefix) :]
-                    yield Listed(key, each["Size"], int(each["LastModified"].timestamp() * 1000))
+                    at = int(each["LastModified"].timestamp() * 1000)
+                    yield Listed(key, each["Size"], at, each.get("ETag", ""))
 
     def remove(self, keys: Iterable[str]) -> None:
         """Remove objects; those that are not there are no error."""
@@ -165,7 +162,7 @@ class Bucket:
         for start in range(0, len(names), DELETED_AT_ONCE):
             batch = [{"Key": name} for name in names[start : start + DELETED_AT_ONCE]]
             with self._telling("removing objects"):
-                done = self.client.delete_objects(
+                done = self._client.delete_objects(
                     Bucket=self.place.bucket, Delete={"Objects": batch, "Quiet": True}, ChecksumAlgorithm="SHA256"
                 )
             for wrong in done.get("Errors", ()):
@@ -191,7 +188,7 @@ class Bucket:
 
     def _signed(self, action: str, words: Mapping[str, Any], key: str) -> Signed:
         with self._telling("signing an address"):
-            url = self.client.generate_presigned_url(
+            url = self._client.generate_presigned_url(
                 action, Params={**self._named(key), **words}, ExpiresIn=self.sign_sec
             )
         checksum = words.get("ChecksumSHA256")
@@ -205,14 +202,14 @@ class Bucket:
         if found is not None:
             return str(found["UploadId"])
         with self._telling(f"beginning to store {key}"):
-            made = self.client.create_multipart_upload(**self._named(key), ChecksumAlgorithm="SHA256")
+            made = self._client.create_multipart_upload(**self._named(key), ChecksumAlgorithm="SHA256")
         return str(made["UploadId"])
 
     def parts(self, key: str, upload: str) -> dict[int, Part]:
         """The parts that are there. Raises ObjectStoreError when the upload is over."""
         found: dict[int, Part] = {}
         with self._telling(f"looking at the parts of {key}"):
-            for page in self.client.get_paginator("list_parts").paginate(**self._named(key), UploadId=upload):
+            for page in self._client.get_paginator("list_parts").paginate(**self._named(key), UploadId=upload):
                 for each in page.get("Parts", ()):
                     checksum = hex_of(each.get("ChecksumSHA256", ""))
                     found[each["PartNumber"]] = Part(each["PartNumber"], each["Size"], each["ETag"], checksum)
@@ -221,7 +218,7 @@ class Bucket:
     def put_part(self, key: str, upload: str, part: Part, body: bytes) -> None:
         """Send one part from here."""
         with self._telling(f"storing a part of {key}"):
-            self.client.upload_part(
+            self._client.upload_part(
                 **self._named(key), UploadId=upload, PartNumber=part.number, Body=body, ContentLength=part.size,
                 ChecksumSHA256=base64_of(part.sha256),
             )  # fmt: skip
@@ -234,7 +231,7 @@ class Bucket:
             for part in parts
         ]
         with self._telling(f"putting {key} together"):
-            self.client.complete_multipart_upload(
+            self._client.complete_multipart_upload(
                 **self._named(key), UploadId=upload, MultipartUpload={"Parts": listed}
             )
 
@@ -244,7 +241,7 @@ class Bucket:
             if each["Initiated"].timestamp() * 1000 < before:
                 try:
                     with self._telling("giving an upload up"):
-                        self.client.abort_multipart_upload(
+                        self._client.abort_multipart_upload(
                             Bucket=self.place.bucket, Key=each["Key"], UploadId=each["UploadId"]
                         )
                 except _Gone:
@@ -253,7 +250,7 @@ class Bucket:
     def _uploads(self, prefix: str, *, exactly: bool) -> list[Any]:
         whole = self.place.key(prefix)
         with self._telling("looking for uploads under way"):
-            pages = self.client.get_paginator("list_multipart_uploads").paginate(
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(
                 Bucket=self.place.bucket, Prefix=whole
             )
             found = [each for page in pages for each in page.get("Uploads", ())]
@@ -261,19 +258,30 @@ class Bucket:
 
     # Parts.
 
+    @property
+    def _client(self) -> Any:
+        """The client, made at first use: only where `_telling` hears of what goes wrong."""
+        with self._lock:
+            if self._made is None:
+                self._made = _connected(self.place, self.endpoint)
+            return self._made
+
     def _named(self, key: str) -> dict[str, str]:
         return {"Bucket": self.place.bucket, "Key": self.place.key(key)}
 
     @contextmanager
     def _telling(self, doing: str) -> Iterator[None]:
         """Errors of boto3 in words: what was done, why it failed, the way out."""
-        from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-
+        try:
+            from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+            from botocore.exceptions import ConnectionError as NoConnection
+        except ImportError as error:
+            raise ObjectStoreError(EXTRA_MISSING) from error
         try:
             yield
         except ClientError as error:
             raise _refusal(self, doing, error) from error
-        except HTTPClientError as error:
+        except (HTTPClientError, NoConnection) as error:
             raise ObjectStoreError(
                 f"{self.words}: no answer while {doing} ({type(error).__name__}); look at the network and s3_endpoint",
                 away=True,
@@ -314,14 +322,11 @@ def _trouble(bucket: Bucket, doing: str, error: Exception) -> ObjectStoreError:
     return ObjectStoreError(f"{bucket.words}: failed while {doing} ({name})", away=away or isinstance(error, OSError))
 
 
-def _client(place: S3Place, endpoint: str | None) -> Any:
+def _connected(place: S3Place, endpoint: str | None) -> Any:
     """A client for the region in which the bucket is: an address signed for another is refused."""
-    try:
-        import boto3
-        from botocore.config import Config
-        from botocore.exceptions import BotoCoreError, ClientError
-    except ImportError as error:
-        raise ObjectStoreError(EXTRA_MISSING) from error
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
 
     def made(region: str | None) -> Any:
         config = Config(
@@ -361,6 +366,3 @@ def hex_of(checksum: str) -> str:
     except ValueError:
         return ""
     return found.hex() if len(found) == 32 else ""
-
-
-Progress = Callable[[int, int], None]

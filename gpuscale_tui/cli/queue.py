@@ -35,7 +35,7 @@ from gpuscale_tui.cli.formatting import (
 )
 from gpuscale_tui.model.errors import NotFound
 from gpuscale_tui.model.jobs import Attempt, JobSpec, job_label, parse_label, worker_label
-from gpuscale_tui.model.states import JobState
+from gpuscale_tui.model.states import JobState, Rehearsal
 from gpuscale_tui.store import queries
 from gpuscale_tui.store.events import Event
 from gpuscale_tui.store.home import Home
@@ -126,17 +126,21 @@ class Story:
     spec: JobSpec
     attempts: list[Attempt]
     events: list[Event]
+    rehearsal: Rehearsal = Rehearsal.NONE
+    rehearsed: str = ""
+    """How far the rehearsal of its move is, or what came of it."""
 
 
 def story(connection: sqlite3.Connection, job_id: int, *, alive: bool) -> Story:
     """All that is known of one job. Raises NotFound."""
-    from gpuscale_tui.store import jobs
+    from gpuscale_tui.store import jobs, rehearsals
 
     row = queries.job_row(connection, job_id, engine_alive=alive)
     job = jobs.get(connection, job_id)
     if row is None or job is None:
         raise NotFound(unknown_job(job_id))
-    return Story(row, job.spec, queries.attempts(connection, job_id), queries.job_events(connection, job_id))
+    attempts, events = queries.attempts(connection, job_id), queries.job_events(connection, job_id)
+    return Story(row, job.spec, attempts, events, job.rehearsal, rehearsals.words(job))
 
 
 @verb(example="gpuscale show j17")
@@ -153,12 +157,13 @@ def show(job_id: int, as_json: bool, home: Home) -> None:
             {
                 **shapes.job(found.row),
                 "spec": shapes.spec(found.spec),
+                "rehearsal": {"state": found.rehearsal or None, "detail": found.rehearsed},
                 "attempts": [shapes.attempt(attempt) for attempt in found.attempts],
                 "events": [shapes.event(event) for event in found.events],
             }
         )
         return
-    print_fields(_summary(found.row, found.spec))
+    print_fields([*_summary(found.row, found.spec), ("Rehearsal", found.rehearsed)])
     _section("Attempts", (_attempt_line(attempt) for attempt in found.attempts))
     _section("Events", (_event_line(event) for event in found.events))
 
@@ -247,10 +252,12 @@ def why(label: str, home: Home) -> None:
 
 
 def _why_job(connection: sqlite3.Connection, job_id: int, *, alive: bool) -> str:
-    row = queries.job_row(connection, job_id, engine_alive=alive)
-    if row is None:
+    from gpuscale_tui.store import jobs, rehearsals
+
+    row, job = queries.job_row(connection, job_id, engine_alive=alive), jobs.get(connection, job_id)
+    if row is None or job is None:
         raise NotFound(unknown_job(job_id))
-    return row.why
+    return "; ".join(words for words in (row.why, rehearsals.words(job)) if words)
 
 
 def _why_worker(connection: sqlite3.Connection, worker_id: int) -> str:

@@ -28,6 +28,8 @@ VERBS: Mapping[str, str] = MappingProxyType(
         "retry": "changes",
         "clone": "changes",
         "priority": "changes",
+        "drill": "drill",
+        "template": "template",
         "logs": "logs",
         "workers": "workers",
         "scale": "workers",

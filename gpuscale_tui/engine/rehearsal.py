@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from typing import TYPE_CHECKING
 
-from gpuscale_tui.engine.context import Context
-from gpuscale_tui.model.jobs import Attempt, worker_label
+from gpuscale_tui.model.jobs import Attempt, job_label, worker_label
 from gpuscale_tui.model.states import FINAL_JOB_STATES, AttemptState, Cause, JobState, Rehearsal
 from gpuscale_tui.policy import rehearsing
 from gpuscale_tui.policy.rehearsing import Compared, Told
 from gpuscale_tui.store import rehearsals
 from gpuscale_tui.store.rehearsals import Sight
+
+if TYPE_CHECKING:
+    from gpuscale_tui.engine.context import Context  # verbs ask without an engine
 
 LOOK_SEC = 10.0
 RETRY_SEC = 2.0
@@ -32,6 +35,22 @@ def ask(connection: sqlite3.Connection, job_id: int, *, elsewhere: bool = False,
     `engine.commands`. Raises NotFound, and Refused for a job that is over or is being cancelled.
     """
     return rehearsals.ask(connection, job_id, elsewhere=elsewhere, user=user, now=now)
+
+
+def forecast(connection: sqlite3.Connection, job_id: int, *, elsewhere: bool, now: int) -> str:
+    """What a rehearsal of this job will mean and about what it costs, in a sentence."""
+    sight = rehearsals.look_at(connection, job_id)
+    label = job_label(job_id)
+    if sight is None or sight.latest is None or sight.now_on is None or sight.latest.ended_at is not None:
+        return f"{label} will be stopped once after its first snapshot, and goes on from that"
+    when = "now, after a last save," if sight.saved is not None else "after its first snapshot"
+    where = "another machine: its own is given back" if elsewhere else "another machine where one is idle, else its own"
+    begun = sight.latest.started_at or now
+    staging_ms = begun - sight.latest.assigned_at
+    again_ms = now - (begun if sight.saved is None else sight.saved.at)
+    took = rehearsing.lost_words(staging_ms + again_ms, sight.now_on.rate)
+    known = f": about {took}, most of it work since its last snapshot" if sight.saved is not None else ""
+    return f"{label} is stopped {when} and goes on from its snapshot on {where}{known}"
 
 
 class Rehearser:

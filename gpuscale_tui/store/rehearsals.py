@@ -74,6 +74,23 @@ def under_way(connection: sqlite3.Connection) -> list[Sight]:
     return [_sight(connection, row) for row in found.fetchall()]
 
 
+def look_at(connection: sqlite3.Connection, job_id: int) -> Sight | None:
+    """One job as its rehearsal would see it, None when there is no such job."""
+    row = connection.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
+    return None if row is None else _sight(connection, row)
+
+
+def words(job: Job) -> str:
+    """How far the rehearsal of a job's move is, or what came of it; empty without one."""
+    if job.rehearsal == Rehearsal.WANTED:
+        return "a move is rehearsed after its next snapshot"
+    if job.rehearsal == Rehearsal.MOVING:
+        return "it is moved on purpose, to rehearse that it resumes"
+    if job.rehearsal == Rehearsal.RESUMED:
+        return "it was moved on purpose, and is compared with what it was before"
+    return job.rehearsal_detail
+
+
 def _sight(connection: sqlite3.Connection, row: sqlite3.Row) -> Sight:
     job = rows.job(row)
     latest = jobs.get_attempt(connection, job.id, job.attempt)

@@ -11,12 +11,13 @@ from typing import Protocol
 
 from gpuscale_tui.model.hosts import Examination
 from gpuscale_tui.model.machines import Endpoint
-from gpuscale_tui.remote import attempts, examination, lease, pulse, transfer, usage
+from gpuscale_tui.remote import attempts, examination, lease, object_upload, pulse, transfer, usage
 from gpuscale_tui.remote.attempts import AttemptRef, AttemptStatus, Exit, Sink
 from gpuscale_tui.remote.connection import Machine, connect
 from gpuscale_tui.remote.errors import RemoteError
 from gpuscale_tui.remote.launch import Launch
 from gpuscale_tui.remote.lease import Lease
+from gpuscale_tui.remote.object_upload import Fetching, Sending, Way
 from gpuscale_tui.remote.pulse import Pulse
 from gpuscale_tui.remote.scripts import compact
 from gpuscale_tui.remote.transfer import FetchedFile, RemoteFile, RemoteListing, TreeFile
@@ -133,6 +134,18 @@ class Site(Protocol):
 
     async def tools(self) -> frozenset[str]:
         """Which helpful programs the machine has (`inspection.TOOLS`); asked once a connection."""
+        ...
+
+    async def send_objects(self, directory: str, way: Way, files: Sequence[Sending]) -> Sequence[int]:
+        """See `object_upload.send`."""
+        ...
+
+    async def fetch_objects(self, directory: str, way: Way, files: Sequence[Fetching]) -> Sequence[int]:
+        """See `object_upload.fetch`."""
+        ...
+
+    async def part_sums(self, directory: str, path: str, size: int, part_bytes: int) -> Sequence[str]:
+        """See `object_upload.part_sums`."""
         ...
 
     async def checkpoint_path(self, ref: AttemptRef) -> str:
@@ -256,6 +269,18 @@ class OpenSite:
         if self._tools is None:
             self._tools = await transfer.tools(self._machine)
         return self._tools
+
+    async def send_objects(self, directory: str, way: Way, files: Sequence[Sending]) -> Sequence[int]:
+        """See `Site`."""
+        return await object_upload.send(self._machine, directory, way, files)
+
+    async def fetch_objects(self, directory: str, way: Way, files: Sequence[Fetching]) -> Sequence[int]:
+        """See `Site`."""
+        return await object_upload.fetch(self._machine, directory, way, files)
+
+    async def part_sums(self, directory: str, path: str, size: int, part_bytes: int) -> Sequence[str]:
+        """See `Site`."""
+        return await object_upload.part_sums(self._machine, directory, path, size, part_bytes)
 
     async def checkpoint_path(self, ref: AttemptRef) -> str:
         """See `Site`."""

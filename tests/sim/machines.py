@@ -26,6 +26,7 @@ from gpuscale_tui.remote.errors import (
 )
 from gpuscale_tui.remote.launch import Launch
 from gpuscale_tui.remote.lease import Ending, Lease
+from gpuscale_tui.remote.object_upload import Fetching, Sending, Way
 from gpuscale_tui.remote.protocol import AttemptState, AttemptStatus
 from gpuscale_tui.remote.pulse import Pulse
 from gpuscale_tui.remote.site import Progress
@@ -548,6 +549,15 @@ class PretendedSite:
 
     async def tools(self) -> frozenset[str]:
         return await self._ask("tools", lambda: frozenset({"sha256sum"}))
+
+    async def send_objects(self, directory: str, way: Way, files: Sequence[Sending]) -> Sequence[int]:
+        raise TransferError(f"{self.where}: there is no object storage in this world")
+
+    async def fetch_objects(self, directory: str, way: Way, files: Sequence[Fetching]) -> Sequence[int]:
+        raise TransferError(f"{self.where}: there is no object storage in this world")
+
+    async def part_sums(self, directory: str, path: str, size: int, part_bytes: int) -> Sequence[str]:
+        return ()
 
     def _process_of(self, directory: str) -> Process:
         process = self._machine.processes.get(directory.rpartition("/")[0])

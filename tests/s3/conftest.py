@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
+from pathlib import Path
 
+import asyncssh
 import pytest
 
 from gpuscale_tui.model.objects import S3Place
+from gpuscale_tui.remote.keys import ensure_client_key
 from gpuscale_tui.store.s3_archive import S3Archive
 from gpuscale_tui.store.s3_bucket import Bucket
 from tests.s3.server import BUCKET, KEY_ID, SECRET, Service, running
@@ -49,3 +52,17 @@ def one_bucket(one_service: Service) -> Bucket:
 @pytest.fixture
 def archive(service: Service, one_bucket: Bucket) -> S3Archive:
     return S3Archive(one_bucket)
+
+
+@pytest.fixture(scope="session")
+def client_key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Our private key."""
+    path = tmp_path_factory.mktemp("keys") / "client" / "id_ed25519"
+    ensure_client_key(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def host_key() -> asyncssh.SSHKey:
+    """The host key of the machines."""
+    return asyncssh.generate_private_key("ssh-ed25519")

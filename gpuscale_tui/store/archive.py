@@ -75,7 +75,8 @@ class Snapshot:
 
     `stored` is how many bytes it added when it was made (the rest stood in snapshots before it); None in those of older
     programs. `faults` are files that their own formats say are cut off, by name, with the reason: such a snapshot is
-    never chosen while an older one without faults is whole. `remarks` are told once, by the commit that made it.
+    never chosen while an older one without faults is whole. `torn` are all files that are cut off, also those that
+    speak against nothing (see `faults`). `remarks` are told once, by the commit that made it.
     """
 
     number: int
@@ -84,6 +85,7 @@ class Snapshot:
     files: tuple[FileEntry, ...]
     stored: int | None = None
     faults: Mapping[str, str] = field(default_factory=dict)
+    torn: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
     @property

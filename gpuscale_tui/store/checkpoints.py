@@ -24,7 +24,7 @@ from pathlib import Path
 
 from gpuscale_tui import rights
 from gpuscale_tui.model.jobs import job_label
-from gpuscale_tui.store import drafts, sealing
+from gpuscale_tui.store import drafts, faults, sealing
 from gpuscale_tui.store.archive import (
     FILE,
     FileEntry,
@@ -93,8 +93,9 @@ class SnapshotStore:
         entries = tuple(sorted(tree, key=lambda entry: entry.name))
         check_tree(entries)
         sealed = sealing.seal(draft, entries, self._places(draft))
+        found = faults.find(draft.path, entries, sealed.fresh, self._kept(draft))
         sealing.write_new(draft.tree / META, meta_file(meta))
-        manifest = Manifest(meta, entries, sealed.stored)
+        manifest = Manifest(meta, entries, sealed.stored, found.faults, found.torn)
         sealing.write_new(draft.tree / MANIFEST, encode(manifest))
         sync_directory(draft.tree)
         number = self._give_number(draft)
@@ -102,7 +103,7 @@ class SnapshotStore:
             drafts.discard(draft)
         remarks = self._remark() if sealed.unlinked or draft.copied else ()
         path = self._home(draft.job_id) / str(number)
-        return Snapshot(number, path, meta, entries, sealed.stored, manifest.faults, remarks)
+        return Snapshot(number, path, meta, entries, sealed.stored, found.faults, found.torn, remarks)
 
     def discard(self, draft: Draft) -> None:
         """Remove a draft that is not needed. Harmless for one that was committed, or twice."""
@@ -234,11 +235,17 @@ class SnapshotStore:
         places = draft.shelf.places
         if places is None:
             places = draft.shelf.places = {}
-            for snapshot in self.snapshots(draft.job_id):
+            for snapshot in self._kept(draft):
                 for entry in snapshot.files:
                     if entry.kind == FILE:
                         places.setdefault(entry.sha256, []).append(drafts.Place(snapshot.files_path, entry))
         return places
+
+    def _kept(self, draft: Draft) -> Sequence[Snapshot]:
+        """The job's snapshots, newest first, as they were when the draft first asked."""
+        if draft.shelf.kept is None:
+            draft.shelf.kept = self.snapshots(draft.job_id)
+        return draft.shelf.kept
 
     def _used(self, job_id: int) -> int:
         found: dict[tuple[int, int], int] = {}
@@ -263,7 +270,7 @@ class SnapshotStore:
             found = decode(data)
         except (OSError, SnapshotError) as error:
             return f"its manifest cannot be read: {error}"
-        return Snapshot(number, path, found.meta, found.files, found.stored, found.faults)
+        return Snapshot(number, path, found.meta, found.files, found.stored, found.faults, found.torn)
 
     def _sweep(self, home: Path, prefix: str) -> None:
         with contextlib.suppress(FileNotFoundError):

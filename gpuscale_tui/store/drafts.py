@@ -15,12 +15,12 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gpuscale_tui import rights
-from gpuscale_tui.store.archive import FileEntry
+from gpuscale_tui.store.archive import FileEntry, Snapshot
 
 DRAFT, GONE, PARTS = ".tmp-", ".gone-", ".parts-"
 HOLD, TREE, FILES = "hold", "tree", "files"
@@ -56,8 +56,9 @@ class Hold:
 
 @dataclass(slots=True)
 class Shelf:
-    """Where the contents of the kept snapshots of a job stand, by SHA-256; filled when first asked."""
+    """The kept snapshots of a job, newest first, and where each content stands, by SHA-256; filled when first asked."""
 
+    kept: Sequence[Snapshot] | None = None
     places: dict[str, list[Place]] | None = None
 
 

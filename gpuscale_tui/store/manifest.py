@@ -1,7 +1,7 @@
 """The manifest of a snapshot as bytes, and `meta.json` beside it.
 
-    {"files": [{"name", "size", "mode", "sha256", "kind"?, "target"?}...], "faults": {name: reason}, "meta": {...},
-     "stored": bytes, "sha256": of this object without this key}
+    {"files": [{"name", "size", "mode", "sha256", "kind"?, "target"?}...], "torn": {name: reason}, "faults": [name...],
+     "meta": {...}, "stored": bytes, "sha256": of this object without this key}
 
 Written as ASCII: what is no UTF-8 in a name stands there as Python's surrogate escapes. Programs before wrote neither
 `kind` nor `faults`, `stored` and `sha256`; their manifests are read, too.
@@ -46,6 +46,7 @@ class Manifest:
     files: tuple[FileEntry, ...]
     stored: int | None = None
     faults: Mapping[str, str] = field(default_factory=dict)
+    torn: Mapping[str, str] = field(default_factory=dict)
 
 
 def encode(manifest: Manifest) -> bytes:
@@ -53,7 +54,8 @@ def encode(manifest: Manifest) -> bytes:
     meta = manifest.meta
     content: dict[str, Any] = {
         "files": [_lean(entry) for entry in manifest.files],
-        "faults": dict(manifest.faults),
+        "torn": {**manifest.torn, **manifest.faults},
+        "faults": list(manifest.faults),
         "meta": asdict(replace(meta, epoch=_finite(meta.epoch), loss=_finite(meta.loss))),
         "stored": manifest.stored,
     }
@@ -70,8 +72,9 @@ def decode(data: bytes) -> Manifest:
             raise SnapshotError("it has changed since it was written")
         files = tuple(_entry(each) for each in content["files"])
         check_tree(files)
-        faults = {str(name): str(reason) for name, reason in content.get("faults", {}).items()}
-        return Manifest(_meta(content["meta"]), files, _optional(content.get("stored"), int), faults)
+        torn = {str(name): str(reason) for name, reason in content.get("torn", {}).items()}
+        faults = {str(name): torn[name] for name in content.get("faults", ())}
+        return Manifest(_meta(content["meta"]), files, _optional(content.get("stored"), int), faults, torn)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SnapshotError(f"it makes no sense: {error!r}") from error
 

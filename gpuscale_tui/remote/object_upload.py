@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 from gpuscale_tui.remote.connection import Completed, Machine
 from gpuscale_tui.remote.errors import TransferError
 from gpuscale_tui.remote.inspection import HASH, SUM
-from gpuscale_tui.remote.names import READ_NAMES, lines
+from gpuscale_tui.remote.names import READ_NAMES, batches, lines
 from gpuscale_tui.remote.paths import check_directory, check_storable
 from gpuscale_tui.remote.scripts import compact
 
@@ -137,6 +137,39 @@ done
 )
 
 
+# stdin: addresses, one a line. One line each: the hash of what is there, or nothing.
+READ_BACK = compact(
+    f"""
+echo gpuscale:begin
+{SUM}
+while IFS= read -r url; do
+hash=$(curl -q -K - <<END | sum
+url = "$url"
+fail
+silent
+globoff
+connect-timeout = {CONNECT_SEC}
+speed-limit = 1
+speed-time = {STALL_SEC}
+END
+)
+echo "${{hash%% *}}"
+done
+"""
+)
+
+# $2 the directory; stdin: the permission bits, then names
+MODES = compact(
+    f"""
+echo gpuscale:begin
+cd && cd "./$2" || exit 3
+read -r mode || exit 1
+{READ_NAMES}
+exec chmod "$mode" "$@"
+"""
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Sending:
     """`size` bytes of a file from `offset` (both in whole MiB unless it is all of the file), and where they go.
@@ -197,6 +230,29 @@ async def part_sums(machine: Machine, remote_dir: str, path: str, size: int, par
     _check_status(machine, remote_dir, done)
     found = tuple(word for word in done.stdout.decode("ascii", "replace").split("\n") if HASH.fullmatch(word))
     return found if len(found) == count else ()
+
+
+async def read_back(machine: Machine, urls: Sequence[str], size: int) -> tuple[str, ...]:
+    """SHA-256 of what lies at addresses, `size` bytes in all, read by the machine with curl; empty where it cannot."""
+    done = await machine.run_command(
+        machine.command(READ_BACK), stdin="".join(f"{url}\n" for url in urls).encode("ascii"),
+        timeout_sec=START_SEC + size / SLOWEST, label="reading back from the object storage",
+    )  # fmt: skip
+    words = done.stdout.decode("ascii", "replace").split("\n")
+    return tuple(word if HASH.fullmatch(word) else "" for word in (*words, *[""] * len(urls))[: len(urls)])
+
+
+async def set_modes(machine: Machine, remote_dir: str, modes: Mapping[str, int]) -> None:
+    """Give files their permission bits. Raises TransferError, Unreachable."""
+    check_directory(remote_dir)
+    for mode in sorted(set(modes.values())):
+        for batch in batches([path for path, one in modes.items() if one == mode], str):
+            done = await machine.run_command(
+                machine.command(MODES, remote_dir), stdin=b"%o\n" % (mode & 0o777) + lines(batch),
+                timeout_sec=STALL_SEC, label="setting permissions",
+            )  # fmt: skip
+            if done.exit_status != 0:
+                raise TransferError(f"{machine.where}: permissions in {remote_dir} could not be set")
 
 
 async def _send_part(machine: Machine, remote_dir: str, part: Sending) -> int:

@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from gpuscale_tui.model.hosts import Examination
 from gpuscale_tui.model.machines import Endpoint
-from gpuscale_tui.remote import attempts, examination, lease, object_upload, pulse, transfer, usage
+from gpuscale_tui.remote import attempts, cache, examination, lease, object_upload, pulse, transfer, usage
+from gpuscale_tui.remote import shared as sharing
 from gpuscale_tui.remote.attempts import AttemptRef, AttemptStatus, Exit, Sink
+from gpuscale_tui.remote.cache import Sent
 from gpuscale_tui.remote.connection import Machine, connect
 from gpuscale_tui.remote.errors import RemoteError
 from gpuscale_tui.remote.launch import Launch
@@ -110,6 +112,20 @@ class Site(Protocol):
         """See `transfer.put_tree`."""
         ...
 
+    async def put_cached(
+        self, base: str, directory: str, files: Sequence[TreeFile], *, progress: Progress | None = None
+    ) -> Sent:
+        """See `cache.put_cached`; `base` is our directory there."""
+        ...
+
+    async def make_room(self, base: str, digest: str, size: int, *, beside: Collection[str] = ()) -> bool:
+        """See `shared.make_room`."""
+        ...
+
+    async def give(self, ref: AttemptRef, shared: Mapping[str, str]) -> None:
+        """See `shared.give`."""
+        ...
+
     async def list_tree(self, directory: str) -> RemoteListing:
         """See `transfer.list_tree`."""
         ...
@@ -146,6 +162,14 @@ class Site(Protocol):
 
     async def part_sums(self, directory: str, path: str, size: int, part_bytes: int) -> Sequence[str]:
         """See `object_upload.part_sums`."""
+        ...
+
+    async def read_back(self, urls: Sequence[str], size: int) -> Sequence[str]:
+        """See `object_upload.read_back`."""
+        ...
+
+    async def set_modes(self, directory: str, modes: Mapping[str, int]) -> None:
+        """See `object_upload.set_modes`."""
         ...
 
     async def checkpoint_path(self, ref: AttemptRef) -> str:
@@ -239,6 +263,20 @@ class OpenSite:
         """See `Site`."""
         await transfer.put_tree(self._machine, directory, files, progress=progress)
 
+    async def put_cached(
+        self, base: str, directory: str, files: Sequence[TreeFile], *, progress: Progress | None = None
+    ) -> Sent:
+        """See `Site`."""
+        return await cache.put_cached(self._machine, f"{base}/cache", directory, files, progress=progress)
+
+    async def make_room(self, base: str, digest: str, size: int, *, beside: Collection[str] = ()) -> bool:
+        """See `Site`."""
+        return await sharing.make_room(self._machine, base, digest, size, beside=beside)
+
+    async def give(self, ref: AttemptRef, shared: Mapping[str, str]) -> None:
+        """See `Site`."""
+        await sharing.give(self._machine, ref, shared)
+
     async def list_tree(self, directory: str) -> RemoteListing:
         """See `Site`."""
         return await transfer.list_tree(self._machine, directory)
@@ -281,6 +319,14 @@ class OpenSite:
     async def part_sums(self, directory: str, path: str, size: int, part_bytes: int) -> Sequence[str]:
         """See `Site`."""
         return await object_upload.part_sums(self._machine, directory, path, size, part_bytes)
+
+    async def read_back(self, urls: Sequence[str], size: int) -> Sequence[str]:
+        """See `Site`."""
+        return await object_upload.read_back(self._machine, urls, size)
+
+    async def set_modes(self, directory: str, modes: Mapping[str, int]) -> None:
+        """See `Site`."""
+        await object_upload.set_modes(self._machine, directory, modes)
 
     async def checkpoint_path(self, ref: AttemptRef) -> str:
         """See `Site`."""

@@ -3,8 +3,8 @@
     root/j17/3/files/...        what the job saved, files 0600, directories 0700, links as they were
     root/j17/3/meta.json        where it comes from, for people
     root/j17/3/manifest.json    names, sizes, modes and SHA-256 of the files, and where they come from; written last
-    root/j17/.tmp-4-1f0c...     one that is being put together (`drafts`); nothing in it counts
-    root/j17/.gone-1            one that is being removed
+    root/j17/.tmp-4-1f0c        one that is being put together (`drafts`); nothing in it counts
+    root/j17/.gone-1-77aa       one that is being removed
     root/j17/.parts-2           what has arrived of large files of attempt 2
 
 A snapshot exists once it has its number: it is put together under another name, flushed to disk and renamed. A file
@@ -18,13 +18,15 @@ import contextlib
 import errno
 import hashlib
 import os
+import secrets
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from gpuscale_tui import rights
 from gpuscale_tui.model.jobs import job_label
-from gpuscale_tui.store import drafts, faults, sealing
+from gpuscale_tui.store import drafts, faults, sealing, soundness
 from gpuscale_tui.store.archive import (
     FILE,
     FileEntry,
@@ -93,7 +95,7 @@ class SnapshotStore:
         entries = tuple(sorted(tree, key=lambda entry: entry.name))
         check_tree(entries)
         sealed = sealing.seal(draft, entries, self._places(draft))
-        found = faults.find(draft.path, entries, sealed.fresh, self._kept(draft))
+        found = faults.find(partial(soundness.judge, draft.path), entries, sealed.fresh, self._kept(draft))
         sealing.write_new(draft.tree / META, meta_file(meta))
         manifest = Manifest(meta, entries, sealed.stored, found.faults, found.torn)
         sealing.write_new(draft.tree / MANIFEST, encode(manifest))
@@ -147,11 +149,7 @@ class SnapshotStore:
 
     def numbers(self, job_id: int) -> list[int]:
         """See `Archive.numbers`."""
-        home = self._home(job_id)
-        try:
-            names = [path.name for path in home.iterdir()]
-        except FileNotFoundError:
-            return []
+        names = _names(self._home(job_id))
         return sorted((int(name) for name in names if name.isascii() and name.isdigit()), reverse=True)
 
     def verify(self, snapshot: Snapshot, progress: Progress | None = None) -> str | None:
@@ -176,26 +174,44 @@ class SnapshotStore:
         doomed = [number for number in numbers[max(1, keep) :] if number not in pinned]
         if not doomed:
             return []
-        valid = trusted if trusted in numbers else self._newest_valid_number(job_id)
+        valid = trusted if self._is_sound(job_id, trusted) else self._newest_valid_number(job_id)
         return [] if valid is None else [number for number in doomed if number != valid]
+
+    def _is_sound(self, job_id: int, number: int | None) -> bool:
+        """Whether a snapshot is there whose manifest knows of no fault."""
+        found = None if number is None else self._load(job_id, number)
+        return isinstance(found, Snapshot) and found.fault is None
 
     def remove(self, job_id: int, number: int) -> None:
         """See `Archive.remove`. What an interrupted removal left goes, too."""
         home = self._home(job_id)
-        gone = home / f"{GONE}{number}"
         with contextlib.suppress(FileNotFoundError):
-            (home / str(number)).rename(gone)
+            (home / str(number)).rename(home / f"{GONE}{number}-{secrets.token_hex(6)}")
             sync_directory(home)
-        self._sweep(home, GONE)
+        for name in _names(home):
+            if name.startswith(GONE):
+                drafts.remove_tree(home / name)
 
     def usage(self, job_ids: Iterable[int]) -> dict[int, int]:
         """See `Archive.usage`."""
         return {job_id: self._used(job_id) for job_id in job_ids}
 
-    def discard_drafts(self, job_id: int) -> None:
-        """See `Archive.discard_drafts`."""
-        for path in list(drafts.left_behind(self._home(job_id))):
+    def discard_drafts(self, job_id: int) -> int:
+        """See `Archive.discard_drafts`. Returns how many there were."""
+        left = list(drafts.left_behind(self._home(job_id)))
+        for path in left:
             drafts.remove_tree(path)
+        return len(left)
+
+    def jobs(self) -> list[int]:
+        """The jobs that have a directory here."""
+        names = _names(self.root)
+        return sorted(int(name[1:]) for name in names if name[:1] == "j" and name[1:].isascii() and name[1:].isdigit())
+
+    def attempts_with_parts(self, job_id: int) -> list[int]:
+        """The attempts of a job that have partial files here."""
+        names = [name.removeprefix(PARTS) for name in _names(self._home(job_id)) if name.startswith(PARTS)]
+        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
     def _home(self, job_id: int) -> Path:
         return self.root / job_label(job_id)
@@ -272,7 +288,10 @@ class SnapshotStore:
             return f"its manifest cannot be read: {error}"
         return Snapshot(number, path, found.meta, found.files, found.stored, found.faults, found.torn)
 
-    def _sweep(self, home: Path, prefix: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            for path in [path for path in home.iterdir() if path.name.startswith(prefix)]:
-                drafts.remove_tree(path)
+
+def _names(directory: Path) -> list[str]:
+    """What stands in a directory; nothing where it is not there."""
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:
+        return []

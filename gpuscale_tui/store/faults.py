@@ -11,11 +11,9 @@ The fault goes on in later snapshots as long as the same bytes are there and not
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from gpuscale_tui.store import soundness
 from gpuscale_tui.store.archive import FILE, FileEntry, Snapshot
 from gpuscale_tui.store.soundness import INDEX, Verdict
 
@@ -28,14 +26,18 @@ class Findings:
     faults: Mapping[str, str] = field(default_factory=dict)
 
 
-def find(root: Path, entries: Sequence[FileEntry], fresh: Sequence[FileEntry], kept: Sequence[Snapshot]) -> Findings:
+Judge = Callable[[str, Collection[str]], Verdict]
+"""Judges one file of a tree by its name, with the names of all things in it; see `soundness.judge`."""
+
+
+def find(judge: Judge, entries: Sequence[FileEntry], fresh: Sequence[FileEntry], kept: Sequence[Snapshot]) -> Findings:
     """Judge a tree before it becomes a snapshot: `fresh` are its files whose bytes no kept snapshot has.
 
-    `kept` are the job's snapshots, newest first. Raises OSError where a file cannot be read.
+    `kept` are the job's snapshots, newest first. Raises what `judge` raises where a file cannot be read.
     """
     present = {entry.name for entry in entries}
     judged = {entry.name for entry in fresh} | {entry.name for entry in entries if entry.name.endswith(INDEX)}
-    verdicts = {name: soundness.judge(root, name, present) for name in sorted(judged)}
+    verdicts = {name: judge(name, present) for name in sorted(judged)}
     torn = _carried(entries, judged, kept)
     torn |= {name: verdict.torn for name, verdict in verdicts.items() if verdict.torn is not None}
     never_whole = _never_whole(kept)

@@ -67,16 +67,20 @@ class _Subject:
 def judge(root: Path, name: str, present: Collection[str]) -> Verdict:
     """Judge one file of a tree; `present` are the names of all things in it. Raises OSError where it cannot be read."""
     path = root / name
-    size = path.stat().st_size
+    with path.open("rb") as file:
+        return judge_open(file, path.stat().st_size, name, present)
+
+
+def judge_open(file: IO[bytes], size: int, name: str, present: Collection[str]) -> Verdict:
+    """The same for a file that is open for reading and seeking, wherever its `size` bytes are."""
     ending = name.rpartition("/")[2].rpartition(".")[2].lower()
     if not size:
         return Verdict(ending, "it is empty") if ending in NEVER_EMPTY else Verdict()
-    with path.open("rb") as file:
-        head = file.read(8)
-        for kind, is_one, check in _FORMATS:
-            if is_one(ending, head):
-                file.seek(0)
-                return Verdict(kind, _checked(check, _Subject(file, size, name, present)))
+    head = file.read(8)
+    for kind, is_one, check in _FORMATS:
+        if is_one(ending, head):
+            file.seek(0)
+            return Verdict(kind, _checked(check, _Subject(file, size, name, present)))
     return Verdict()
 
 

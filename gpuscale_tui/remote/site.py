@@ -11,8 +11,7 @@ from typing import Protocol
 
 from gpuscale_tui.model.hosts import Examination
 from gpuscale_tui.model.machines import Endpoint
-from gpuscale_tui.remote import attempts, cache, examination, lease, object_upload, pulse, transfer, usage
-from gpuscale_tui.remote import shared as sharing
+from gpuscale_tui.remote import attempts, cache, datasets, examination, lease, object_upload, pulse, transfer, usage
 from gpuscale_tui.remote.attempts import AttemptRef, AttemptStatus, Exit, Sink
 from gpuscale_tui.remote.cache import Sent
 from gpuscale_tui.remote.connection import Machine, connect
@@ -119,11 +118,11 @@ class Site(Protocol):
         ...
 
     async def make_room(self, base: str, digest: str, size: int, *, beside: Collection[str] = ()) -> bool:
-        """See `shared.make_room`."""
+        """See `datasets.make_room`."""
         ...
 
     async def give(self, ref: AttemptRef, shared: Mapping[str, str]) -> None:
-        """See `shared.give`."""
+        """See `datasets.give`."""
         ...
 
     async def list_tree(self, directory: str) -> RemoteListing:
@@ -271,11 +270,11 @@ class OpenSite:
 
     async def make_room(self, base: str, digest: str, size: int, *, beside: Collection[str] = ()) -> bool:
         """See `Site`."""
-        return await sharing.make_room(self._machine, base, digest, size, beside=beside)
+        return await datasets.make_room(self._machine, base, digest, size, beside=beside)
 
     async def give(self, ref: AttemptRef, shared: Mapping[str, str]) -> None:
         """See `Site`."""
-        await sharing.give(self._machine, ref, shared)
+        await datasets.give(self._machine, ref, shared)
 
     async def list_tree(self, directory: str) -> RemoteListing:
         """See `Site`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from gpuscale_tui.model.hosts import Card, Examination
 from gpuscale_tui.model.machines import Endpoint
 from gpuscale_tui.remote.attempts import AttemptRef, Exit, Sink
+from gpuscale_tui.remote.cache import Sent
 from gpuscale_tui.remote.errors import (
     AttemptVanished,
     HostKeyChanged,
@@ -184,6 +185,8 @@ class Machine:
     lease_over: bool = False
     processes: dict[str, Process] = field(default_factory=dict)
     sites: list[PretendedSite] = field(default_factory=list)
+    data: set[str] = field(default_factory=set)
+    """Directories of data sets that were brought."""
     dice: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
@@ -493,8 +496,27 @@ class PretendedSite:
             base, _, name = path.rpartition("/")
             if last == "checkpoints":
                 self._machine.prepared(AttemptRef(base, name)).files = content
+            elif name == "data":
+                self._machine.data.add(directory)
 
         await self._ask("put", put, bound=300.0)
+
+    async def put_cached(
+        self, base: str, directory: str, files: Sequence[TreeFile], *, progress: Progress | None = None
+    ) -> Sent:
+        await self.put_tree(directory, files, progress=progress)
+        return Sent(len(files), sum(file.size for file in files))
+
+    async def make_room(self, base: str, digest: str, size: int, *, beside: Collection[str] = ()) -> bool:
+        return await self._ask("room", lambda: f"{base}/data/{digest}" in self._machine.data)
+
+    async def give(self, ref: AttemptRef, shared: Mapping[str, str]) -> None:
+        def given() -> None:
+            lacking = {f"{ref.base}/data/{path.split('/')[0]}" for path in shared.values()} - self._machine.data
+            if lacking or self._fails():
+                raise TransferError(f"{self.where}: a data set is not there any more, or the disk is full")
+
+        await self._ask("give", given)
 
     async def list_tree(self, directory: str) -> RemoteListing:
         def listed() -> RemoteListing:

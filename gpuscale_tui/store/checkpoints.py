@@ -177,11 +177,6 @@ class SnapshotStore:
         valid = trusted if self._is_sound(job_id, trusted) else self._newest_valid_number(job_id)
         return [] if valid is None else [number for number in doomed if number != valid]
 
-    def _is_sound(self, job_id: int, number: int | None) -> bool:
-        """Whether a snapshot is there whose manifest knows of no fault."""
-        found = None if number is None else self._load(job_id, number)
-        return isinstance(found, Snapshot) and found.fault is None
-
     def remove(self, job_id: int, number: int) -> None:
         """See `Archive.remove`. What an interrupted removal left goes, too."""
         home = self._home(job_id)
@@ -196,8 +191,12 @@ class SnapshotStore:
         """See `Archive.usage`."""
         return {job_id: self._used(job_id) for job_id in job_ids}
 
-    def discard_drafts(self, job_id: int) -> int:
-        """See `Archive.discard_drafts`. Returns how many there were."""
+    def discard_drafts(self, job_id: int) -> None:
+        """See `Archive.discard_drafts`."""
+        self.clear(job_id)
+
+    def clear(self, job_id: int) -> int:
+        """Remove drafts and half-removed snapshots whose makers are dead; returns how many there were."""
         left = list(drafts.left_behind(self._home(job_id)))
         for path in left:
             drafts.remove_tree(path)
@@ -273,6 +272,11 @@ class SnapshotStore:
                         found[told.st_dev, told.st_ino] = told.st_size if stat.S_ISREG(told.st_mode) else 0
         return sum(found.values())
 
+    def _is_sound(self, job_id: int, number: int | None) -> bool:
+        """Whether a snapshot is there whose manifest knows of no fault."""
+        found = None if number is None else self._load(job_id, number)
+        return isinstance(found, Snapshot) and found.fault is None
+
     def _newest_valid_number(self, job_id: int) -> int | None:
         valid = self.newest_valid(job_id)
         return valid.number if valid else None
@@ -292,6 +296,6 @@ class SnapshotStore:
 def _names(directory: Path) -> list[str]:
     """What stands in a directory; nothing where it is not there."""
     try:
-        return os.listdir(directory)
+        return [path.name for path in directory.iterdir()]
     except FileNotFoundError:
         return []

@@ -18,11 +18,13 @@ import json
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from gpuscale_tui.model.jobs import job_label
+from gpuscale_tui.store import faults, soundness
 from gpuscale_tui.store.archive import (
     FILE,
     FileEntry,
@@ -34,11 +36,17 @@ from gpuscale_tui.store.archive import (
     unreadable,
 )
 from gpuscale_tui.store.manifest import Manifest, check_tree, decode, encode, meta_file
-from gpuscale_tui.store.s3_bucket import Bucket, Listed, ObjectStoreError
+from gpuscale_tui.store.s3_bucket import Bucket, Listed
+from gpuscale_tui.store.s3_client import ObjectStoreError
+from gpuscale_tui.store.soundness import Verdict
 
 OBJECTS, CLAIM, MANIFEST, MARKS, META = "objects/", ".claim", ".json", ".marks.json", ".meta.json"
-CLAIM_MS = 24 * 3_600_000
-"""An older claim is of an engine that died; so are uploads in parts that were begun before."""
+CLAIM_MS = 3_600_000
+"""An older claim is of an engine that died."""
+PARTS_MS = 24 * 3_600_000
+"""An upload in parts that was begun before is not gone on with."""
+JUDGED, READERS = 1_000, 8
+"""Of so many new files of a snapshot the formats are looked at, by so many threads."""
 REMEMBERED = 256
 """Manifests kept in memory: they never change."""
 
@@ -150,7 +158,7 @@ class S3Archive:
     def begin(self, job_id: int, *, after: int = 0) -> int:
         """Claim a number above all that are there and above `after` (the highest that the database knows)."""
         number = max([after, *self._manifests(job_id)]) + 1
-        self.bucket.put(f"{job_label(job_id)}/{number}{CLAIM}", b"{}")
+        self.claim(job_id, number)
         return number
 
     def commit(
@@ -159,23 +167,30 @@ class S3Archive:
         entries: Sequence[FileEntry],
         meta: SnapshotMeta,
         *,
-        stored: int = 0,
-        faults: Mapping[str, str] | None = None,
+        fresh: Collection[str] = (),
     ) -> Snapshot:
-        """Make a claimed number a snapshot: its contents are all there. Raises SnapshotError where one is not."""
+        """Make a claimed number a snapshot: its contents are all there, those of the names in `fresh` are new.
+
+        Raises SnapshotError where one is not there.
+        """
         job_id = meta.job_id
         files = tuple(sorted(entries, key=lambda entry: entry.name))
         check_tree(files)
-        made = Snapshot(number, self._place(job_id, number), meta, files, stored, dict(faults or {}))
+        new = [entry for entry in files if entry.kind == FILE and entry.name in fresh]
+        stored = sum({entry.sha256: entry.size for entry in new}.values())
+        made = Snapshot(number, self._place(job_id, number), meta, files, stored)
         objects = self.objects(job_id)
         reason = self._missing(made, objects)
         if reason is not None:
             raise SnapshotError(reason)
+        verdicts = self.judge(job_id, new, [entry.name for entry in files])
+        found = faults.find(lambda name, _: verdicts.get(name, Verdict()), files, new, self.snapshots(job_id))
+        made = replace(made, faults=found.faults, torn=found.torn)
         stem = f"{job_label(job_id)}/{number}"
         marks = {entry.sha256: objects[entry.sha256].etag for entry in _files(made)}
         self.bucket.put(f"{stem}{META}", meta_file(meta))
         self.bucket.put(f"{stem}{MARKS}", json.dumps(marks, indent=1).encode("ascii"))
-        self.bucket.put(f"{stem}{MANIFEST}", encode(Manifest(meta, files, stored, made.faults)))
+        self.bucket.put(f"{stem}{MANIFEST}", encode(Manifest(meta, files, stored, found.faults, found.torn)))
         self.bucket.remove([f"{stem}{CLAIM}"])
         reason = self._missing(made, self.objects(job_id), marks)
         if reason is not None:  # a removal that began before our claim took something away
@@ -183,10 +198,30 @@ class S3Archive:
             raise SnapshotError(f"{reason}; it was removed meanwhile")
         return made
 
+    def judge(self, job_id: int, files: Sequence[FileEntry], present: Collection[str]) -> dict[str, Verdict]:
+        """What the largest of the files say of themselves, by name; of their contents only pieces are read."""
+
+        def one(entry: FileEntry) -> Verdict:
+            with self.bucket.open(self.key(job_id, entry.sha256), entry.size) as file:
+                return soundness.judge_open(file, entry.size, entry.name, present)
+
+        chosen = sorted(files, key=lambda entry: -entry.size)[:JUDGED]
+        with ThreadPoolExecutor(READERS, "s3 reader") as pool:
+            return {entry.name: verdict for entry, verdict in zip(chosen, pool.map(one, chosen), strict=True)}
+
+    def claim(self, job_id: int, number: int) -> None:
+        """Say that a snapshot is being put together still; more often than `CLAIM_MS`."""
+        self.bucket.put(f"{job_label(job_id)}/{number}{CLAIM}", b"{}")
+
+    def release(self, job_id: int, number: int) -> None:
+        """A snapshot is not being put together any more, whatever came of it."""
+        self.bucket.remove([f"{job_label(job_id)}/{number}{CLAIM}"])
+
     def discard_drafts(self, job_id: int) -> None:
-        """See `Archive`. What is being put together now has an engine, and that is the one which calls this."""
-        self.bucket.remove([each.key for each in self._claims(job_id)])
-        self.bucket.abandon_parts(f"{job_label(job_id)}/{OBJECTS}", self._now() - CLAIM_MS)
+        """See `Archive`."""
+        over = [each.key for each in self._claims(job_id) if each.at <= self._now() - CLAIM_MS]
+        self.bucket.remove(over)
+        self.bucket.abandon_parts(f"{job_label(job_id)}/{OBJECTS}", self._now() - PARTS_MS)
 
     # Removing.
 
@@ -261,7 +296,9 @@ class S3Archive:
             return f"its manifest cannot be read: {error}"
         if told.meta.job_id != job_id:
             return "its manifest is of another job"
-        found = Snapshot(number, self._place(job_id, number), told.meta, told.files, told.stored, told.faults)
+        found = Snapshot(
+            number, self._place(job_id, number), told.meta, told.files, told.stored, told.faults, told.torn
+        )
         if etag:
             self._remember((job_id, number, etag), found)
         return found

@@ -8,35 +8,25 @@ they are never read by us. Uses one client in several threads, which boto3 allow
 from __future__ import annotations
 
 import base64
+import io
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
-from gpuscale_tui.model.objects import EXTRA_MISSING, S3Place
-from gpuscale_tui.store.archive import SnapshotError
+from gpuscale_tui.model.objects import S3Place
+from gpuscale_tui.store.s3_client import Gone, ObjectStoreError, connected, telling
 
-CONNECT_SEC, READ_SEC, TRIES = 10, 60, 5
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer as Buffer
+
 CHUNK = 1 << 20
+PIECE = 1 << 18
 DELETED_AT_ONCE = 1000
 """As many keys as one request may name (Amazon S3 API, DeleteObjects)."""
 SMALL_BYTES = 64 << 20
 """What a manifest may have at most: those of machines we never saw may lie there."""
-GONE = frozenset({"404", "NoSuchKey", "NotFound"})
-DENIED = frozenset({"403", "AccessDenied", "Forbidden", "AllAccessDisabled"})
-WRONG_KEY = frozenset({
-    "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken", "AuthorizationHeaderMalformed",
-    "RequestTimeTooSkewed",
-})  # fmt: skip
-
-
-class ObjectStoreError(SnapshotError):
-    """Object storage refused something or does not answer. `away`: nothing was refused, a later try may help."""
-
-    def __init__(self, text: str, *, away: bool = False) -> None:
-        super().__init__(text)
-        self.away = away
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +104,7 @@ class Bucket:
                 body = self._client.get_object(**self._named(key))["Body"]
                 with body:
                     data: bytes = body.read(SMALL_BYTES + 1)
-        except _Gone:
+        except Gone:
             return None
         if len(data) > SMALL_BYTES:
             raise ObjectStoreError(f"{self.words}: {key} has more than {SMALL_BYTES} bytes: it is none of ours")
@@ -132,12 +122,24 @@ class Bucket:
                     return
                 yield data
 
+    def open(self, key: str, size: int) -> IO[bytes]:
+        """An object of `size` bytes to be read here and there; each look fetches a quarter of a megabyte."""
+        return io.BufferedReader(_Ranges(self, key, size), PIECE)
+
+    def read_range(self, key: str, begin: int, end: int) -> bytes:
+        """The bytes from `begin` to before `end`."""
+        with self._telling(f"reading {key}"):
+            body = self._client.get_object(**self._named(key), Range=f"bytes={begin}-{end - 1}")["Body"]
+            with body:
+                data: bytes = body.read(end - begin)
+                return data
+
     def look(self, key: str) -> Stored | None:
         """What the service says of an object, None when there is none."""
         try:
             with self._telling(f"looking at {key}"):
                 found = self._client.head_object(**self._named(key), ChecksumMode="ENABLED")
-        except _Gone:
+        except Gone:
             return None
         checksum, _, parts = found.get("ChecksumSHA256", "").partition("-")
         return Stored(found["ContentLength"], hex_of(checksum), int(parts) if parts.isdigit() else 0)
@@ -244,7 +246,7 @@ class Bucket:
                         self._client.abort_multipart_upload(
                             Bucket=self.place.bucket, Key=each["Key"], UploadId=each["UploadId"]
                         )
-                except _Gone:
+                except Gone:
                     continue  # somebody else did
 
     def _uploads(self, prefix: str, *, exactly: bool) -> list[Any]:
@@ -263,95 +265,45 @@ class Bucket:
         """The client, made at first use: only where `_telling` hears of what goes wrong."""
         with self._lock:
             if self._made is None:
-                self._made = _connected(self.place, self.endpoint)
+                self._made = connected(self.place, self.endpoint)
             return self._made
 
     def _named(self, key: str) -> dict[str, str]:
         return {"Bucket": self.place.bucket, "Key": self.place.key(key)}
 
-    @contextmanager
-    def _telling(self, doing: str) -> Iterator[None]:
-        """Errors of boto3 in words: what was done, why it failed, the way out."""
-        try:
-            from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-            from botocore.exceptions import ConnectionError as NoConnection
-        except ImportError as error:
-            raise ObjectStoreError(EXTRA_MISSING) from error
-        try:
-            yield
-        except ClientError as error:
-            raise _refusal(self, doing, error) from error
-        except (HTTPClientError, NoConnection) as error:
-            raise ObjectStoreError(
-                f"{self.words}: no answer while {doing} ({type(error).__name__}); look at the network and s3_endpoint",
-                away=True,
-            ) from None  # its text may hold a signed address
-        except (BotoCoreError, OSError) as error:
-            raise _trouble(self, doing, error) from None
+    def _telling(self, doing: str) -> AbstractContextManager[None]:
+        return telling(self.words, doing)
 
 
-class _Gone(ObjectStoreError):
-    """There is no such object, or no such upload."""
+class _Ranges(io.RawIOBase):
+    """An object as a file."""
 
+    def __init__(self, bucket: Bucket, key: str, size: int) -> None:
+        super().__init__()
+        self._bucket, self._key, self._size, self._at = bucket, key, size, 0
 
-def _refusal(bucket: Bucket, doing: str, error: Any) -> ObjectStoreError:
-    told = error.response.get("Error", {})
-    code = str(told.get("Code", ""))
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    if code == "NoSuchBucket":
-        return ObjectStoreError(f"{bucket.words}: there is no such bucket; make it, or mend `s3` in [checkpoints]")
-    if code in GONE or code == "NoSuchUpload":
-        return _Gone(f"{bucket.words}: not there, while {doing}")
-    if code in WRONG_KEY:
-        return ObjectStoreError(f"{bucket.words}: the credentials are refused ({code}); look at AWS_PROFILE and keys")
-    if code in DENIED:
-        return ObjectStoreError(
-            f"{bucket.words}: access is denied while {doing}; the key must be allowed to list the bucket, and to put, "
-            "get and delete its objects"
-        )
-    return ObjectStoreError(f"{bucket.words}: refused while {doing} ({code or status})", away=int(status) >= 500)
+    def readable(self) -> bool:
+        return True
 
+    def seekable(self) -> bool:
+        return True
 
-def _trouble(bucket: Bucket, doing: str, error: Exception) -> ObjectStoreError:
-    name = type(error).__name__
-    if name in {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound"}:
-        return ObjectStoreError(
-            f"{bucket.words}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-        )
-    away = name in {"ConnectionClosedError", "ReadTimeoutError", "IncompleteReadError"}
-    return ObjectStoreError(f"{bucket.words}: failed while {doing} ({name})", away=away or isinstance(error, OSError))
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
 
+    def tell(self) -> int:
+        return self._at
 
-def _connected(place: S3Place, endpoint: str | None) -> Any:
-    """A client for the region in which the bucket is: an address signed for another is refused."""
-    import boto3
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    def made(region: str | None) -> Any:
-        config = Config(
-            signature_version="s3v4", connect_timeout=CONNECT_SEC, read_timeout=READ_SEC, max_pool_connections=16,
-            retries={"mode": "standard", "max_attempts": TRIES}, region_name=region,
-            # the checksums are ours; services that are not Amazon's know no others, and no trailers
-            request_checksum_calculation="when_required", response_checksum_validation="when_required",
-            s3={"addressing_style": "path" if endpoint else "auto"},
-        )  # fmt: skip
-        return boto3.session.Session().client("s3", endpoint_url=endpoint, config=config)
-
-    try:
-        client = made(_region())
-        if endpoint is None:
-            elsewhere = client.head_bucket(Bucket=place.bucket).get("BucketRegion")
-            return client if elsewhere in {None, client.meta.region_name} else made(elsewhere)
-    except (ClientError, BotoCoreError):
-        return made(_region())  # the first use tells what is wrong
-    return client
-
-
-def _region() -> str:
-    import boto3
-
-    return boto3.session.Session().region_name or "us-east-1"
+    def readinto(self, buffer: Buffer, /) -> int:
+        view = memoryview(buffer).cast("B")
+        end = min(self._at + len(view), self._size)
+        if end <= self._at:
+            return 0
+        data = self._bucket.read_range(self._key, self._at, end)
+        view[: len(data)] = data
+        self._at += len(data)
+        return len(data)
 
 
 def base64_of(sha256: str) -> str:

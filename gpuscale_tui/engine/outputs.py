@@ -42,12 +42,17 @@ class Piece:
 
 
 class OutputReader:
-    """Reads one attempt's output, piece after piece. `position` is the byte that it is to go on from."""
+    """Reads one attempt's output, piece after piece. `position` is the byte that it is to go on from.
+
+    `began` is where it began; `first_step`, for who uses it, the first step of the attempt once that was passed on.
+    """
 
     def __init__(self, job_id: int, attempt: int, position: int, since: int) -> None:
         self.job_id = job_id
         self.attempt = attempt
         self.position = position
+        self.began = position
+        self.first_step: int | None = None
         self.tracker = Tracker()
         self._parser = OutputParser()
         self._heard_at = since

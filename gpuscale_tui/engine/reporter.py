@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from gpuscale_tui.engine.board import Word
 from gpuscale_tui.engine.context import Context
 from gpuscale_tui.engine.outputs import WARM_BYTES, OutputReader, Piece, windows
 from gpuscale_tui.store import progress, series
@@ -128,8 +129,12 @@ class Reporter:
             known = reader.progress()
             if known is not None and parsed.end > parsed.start:
                 board.progress[each.job_id] = known
-                if reader.tracker.run_step is not None:
-                    board.steps[each.job_id] = (each.attempt, reader.tracker.run_step)
+                step, first = reader.tracker.run_step, reader.tracker.first_step
+                board.hear(each.job_id, each.attempt, Word(known.at, step, known.epoch, known.loss))
+                if step is not None:
+                    board.steps[each.job_id] = (each.attempt, step)
+                if first is not None and reader.first_step is None and reader.began == 0:
+                    reader.first_step = board.first_steps[key] = first
 
     async def _publish(self) -> float:
         """Store the news, all in one transaction; returns the seconds after which there may be more to store."""
@@ -140,9 +145,11 @@ class Reporter:
             return PUBLISH_SEC - since
         self._published = self._clock()
         jobs, machines = context.board.take()
+        first, context.board.first_steps = context.board.first_steps, {}
         try:
-            await context.db.note(progress.record, jobs, machines)
+            await context.db.note(progress.record, jobs, machines, first)
         except Exception:
+            context.board.first_steps = first | context.board.first_steps
             context.board.put_back(jobs, machines)
             raise
         return PUBLISH_SEC

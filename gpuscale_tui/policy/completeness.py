@@ -16,6 +16,9 @@ from typing import Generic, Protocol, TypeVar
 from gpuscale_tui.policy.markers import Markers, read_markers, touched
 
 KINDS = frozenset({"file", "directory", "link"})
+SMALL_BYTES = 4_096
+"""A file that is no larger, and not empty, was written by one call (C and Python collect at least so much before they
+write): nothing can have come between."""
 
 
 class Entry(Protocol):
@@ -53,11 +56,13 @@ class Listing(Generic[E]):
 @dataclass(frozen=True, slots=True)
 class Choice(Generic[E]):
     """What may be stored now (`files`: also directories and links), what must be waited for, what is never taken while
-    the job runs; the last two as path and reason."""
+    the job runs; the last two as path and reason. `small`: paths among the files that were touched just now, and count
+    as complete because what is so small is written by one call."""
 
     files: tuple[E, ...]
     waiting: tuple[tuple[str, str], ...] = ()
     ignored: tuple[tuple[str, str], ...] = ()
+    small: frozenset[str] = frozenset()
 
 
 TEMPORARY = re.compile(
@@ -86,9 +91,9 @@ def complete(now: Listing[E], before: Listing[E] | None, *, settle_ms: int, ende
     """What of a directory is written in full, by a look at it and the look before.
 
     A file is complete when nobody touched it for `settle_ms`, by the machine's clock or because it is the same in both
-    looks that far apart; when it was renamed into its place; when a marker that is newer announces it. Nothing below
-    a temporary name is, nor what lacks the marker that it must have. `ended`: nothing of the job runs any more, so that
-    everything is as complete as it will ever be.
+    looks that far apart; when it was renamed into its place; when a marker that is newer announces it; when it is small
+    and not empty. Nothing below a temporary name is, nor what lacks the marker that it must have. `ended`: nothing of
+    the job runs any more, so that everything is as complete as it will ever be.
     """
     usual = [entry for entry in now.files if entry.kind in KINDS]
     ignored = [(entry.path, "it is no file") for entry in now.files if entry.kind not in KINDS]
@@ -99,13 +104,19 @@ def complete(now: Listing[E], before: Listing[E] | None, *, settle_ms: int, ende
     look = _Look(now, before, settle_ms)
     markers = read_markers((entry for entry in named if entry.kind == "file"), now.clock, settle_ms)
     waiting: dict[str, str] = {}
+    small: set[str] = set()
     for entry in named:
-        reason = markers.reason(entry.path) or (None if entry.path in markers.announced else look.unfinished(entry))
-        if reason is not None and entry.kind == "file":
+        held = markers.reason(entry.path)
+        reason = held or (None if entry.path in markers.announced else look.unfinished(entry))
+        if reason is None or entry.kind != "file":
+            continue
+        if held is None and 0 < entry.size <= SMALL_BYTES:
+            small.add(entry.path)
+        else:
             waiting[entry.path] = reason
     chosen = [entry for entry in named if entry.path not in waiting]
     kept = _without_loose_ends(chosen, waiting, look, markers)
-    return Choice(kept, tuple(sorted(waiting.items())), tuple(ignored))
+    return Choice(kept, tuple(sorted(waiting.items())), tuple(ignored), frozenset(small))
 
 
 @dataclass(slots=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 HOUR_MS = 3_600_000
@@ -12,6 +13,9 @@ PRIOR_MS = 24 * HOUR_MS
 PRIOR_WEIGHT = 1.0
 """So many losses is that belief worth: it fades as losses, or hours without one, are seen."""
 SHORTEST_MS = 1_000
+STEP_NAMED = re.compile(
+    r"(?:^|[/_.=-])(?:(?:global[_-]?)?steps?|iter(?:ation)?s?)[_=-]?0*([0-9]{1,12})(?![0-9])|(?:^|/)checkpoint-([0-9]{1,12})/"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +61,10 @@ def median_ms(measured: Sequence[int]) -> int | None:
         return None
     ordered = sorted(measured)
     return ordered[len(ordered) // 2]
+
+
+def named_step(paths: Iterable[str]) -> int | None:
+    """The highest step that is part of these names, as in checkpoint-500/model.safetensors, global_step500/ or
+    epoch=3-step=1200.ckpt; None where none is."""
+    found = [int(match[1] or match[2]) for path in paths for match in STEP_NAMED.finditer(path)]
+    return max(found, default=None)

@@ -11,6 +11,7 @@ import math
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
+from types import MappingProxyType
 
 MOST_AT_ONCE = 500
 """Ids in one query."""
@@ -62,8 +63,16 @@ USAGE_COLUMNS = ", ".join(field.name for field in fields(Usage))
 _PROGRESS = ", ".join(field.name for field in fields(JobProgress))
 
 
-def record(connection: sqlite3.Connection, jobs: Iterable[JobProgress], machines: Iterable[Usage]) -> None:
-    """Replace what is known of these jobs and machines. Those that the store does not know are passed over."""
+def record(
+    connection: sqlite3.Connection,
+    jobs: Iterable[JobProgress],
+    machines: Iterable[Usage],
+    first_steps: Mapping[tuple[int, int], int] = MappingProxyType({}),
+) -> None:
+    """Replace what is known of these jobs and machines. Those that the store does not know are passed over.
+
+    `first_steps`: by job and number of the attempt the first step that its output told.
+    """
     connection.executemany(
         f"INSERT OR REPLACE INTO progress ({_PROGRESS}) SELECT {_marks(JobProgress)}"
         " WHERE EXISTS (SELECT 1 FROM jobs WHERE id = ?1)",
@@ -73,6 +82,10 @@ def record(connection: sqlite3.Connection, jobs: Iterable[JobProgress], machines
         f"INSERT OR REPLACE INTO usage ({USAGE_COLUMNS}) SELECT {_marks(Usage)}"
         " WHERE EXISTS (SELECT 1 FROM workers WHERE id = ?1)",
         [astuple(each) for each in machines],
+    )
+    connection.executemany(
+        "UPDATE attempts SET first_step = ? WHERE job_id = ? AND number = ? AND first_step IS NULL",
+        [(step, *attempt) for attempt, step in first_steps.items()],
     )
 
 

@@ -460,6 +460,7 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE snapshots ADD COLUMN epoch REAL;       -- of the training, as far as its output says
     ALTER TABLE snapshots ADD COLUMN loss REAL;
     ALTER TABLE snapshots ADD COLUMN place TEXT NOT NULL DEFAULT 'dir' CHECK (place IN ('dir', 's3'));
+    ALTER TABLE snapshots ADD COLUMN of_at INTEGER;    -- when the newest of its files was written; NULL: not known
 
     CREATE TABLE outputs (                             -- what was fetched of a job's OUTPUT_DIR when an attempt ended
         job_id  INTEGER NOT NULL REFERENCES jobs (id),

@@ -16,7 +16,8 @@ class SnapshotRow:
     `kind` is why it was taken (`interval`, `last` before an end, `asked` by a user), `took_ms` how long that took,
     `stored` the bytes that it added (the rest stood in snapshots before it). `pinned_at` (UTC ms) is set while it may
     not be pruned, `checked_at` when every byte was last compared, `fault` what is wrong with it as far as is known.
-    `place` is where its files are: `dir` or `s3`.
+    `place` is where its files are: `dir` or `s3`. `of_at` (UTC ms) is when the newest of its files was written: work
+    after that stands in no file of it; None where that is not known.
     """
 
     job_id: int
@@ -36,6 +37,24 @@ class SnapshotRow:
     epoch: float | None = None
     loss: float | None = None
     place: str = "dir"
+    of_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What is noted with a snapshot beside its size; see `SnapshotRow`. `at` is when its directory was looked at, None
+    for now; `of_at` is None where it is not known."""
+
+    at: int | None = None
+    kind: str = "interval"
+    step: int | None = None
+    epoch: float | None = None
+    loss: float | None = None
+    took_ms: int | None = None
+    stored: int | None = None
+    fault: str | None = None
+    place: str = "dir"
+    of_at: int | None = None
 
 
 def record_snapshot(  # noqa: PLR0917 - the columns in their order
@@ -49,16 +68,24 @@ def record_snapshot(  # noqa: PLR0917 - the columns in their order
     now: int,
     epoch: int | None,
     step: int | None = None,
+    about: About | None = None,
 ) -> None:
-    """Note a snapshot that is committed on disk: its number, how many files and bytes, and how far the job was, as far
-    as its output says. Repeating it is harmless."""
+    """Note a snapshot that is committed: its number, how many files and bytes, and what else is known of it; `step`
+    where nothing else is. Repeating it is harmless."""
+    told = about or About(step=step)
     fresh = connection.execute(
-        "INSERT INTO snapshots (job_id, number, attempt, at, files, bytes, step) VALUES (?, ?, ?, ?, ?, ?, ?)"
+        "INSERT INTO snapshots (job_id, number, attempt, at, files, bytes, step, kind, epoch, loss, took_ms, stored,"
+        " fault, place, of_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT DO NOTHING RETURNING number",
-        (job_id, number, attempt, now, files, size, step),
-    ).fetchall()
+        (job_id, number, attempt, told.at or now, files, size, told.step, told.kind, told.epoch, told.loss,
+         told.took_ms, told.stored, told.fault, told.place, told.of_at),
+    ).fetchall()  # fmt: skip
     if fresh:
         words = f"snapshot {number} saved: {files} {'file' if files == 1 else 'files'}, {size} bytes"
+        if told.step is not None:
+            words += f", step {told.step}"
+        if told.fault is not None:
+            words += f"; {told.fault}"
         events.append(
             connection, now, "attempt", words, epoch=epoch,
             job_id=job_id, attempt=attempt,
@@ -68,8 +95,8 @@ def record_snapshot(  # noqa: PLR0917 - the columns in their order
 def mark_pruned(
     connection: sqlite3.Connection, job_id: int, number: int, *, now: int, epoch: int | None, by: str = ""
 ) -> bool:
-    """Note that a snapshot goes; only then is it removed from disk. False, and nothing noted, where a job needs it or it
-    is pinned.
+    """Note that a snapshot goes; only then is it removed from disk. False, and nothing noted, where a job needs it or
+    it is pinned.
 
     Noted first, so that no job can be told to begin with one that is being removed. Repeating it is harmless. `by` is
     the user who wants it.

@@ -42,10 +42,12 @@ class Known:
 
 
 class Tracker:
-    """Takes in the readings of one attempt. `run_step` is the newest step counted over the whole run."""
+    """Takes in the readings of one attempt. `run_step` is the newest step counted over the whole run, `first_step` the
+    first that was told."""
 
     def __init__(self) -> None:
         self.run_step: int | None = None
+        self.first_step: int | None = None
         self._at: int | None = None
         self._step: int | None = None
         self._steps: int | None = None
@@ -114,6 +116,8 @@ class Tracker:
             self._passes += self._epoch is None
         self._step, self._stepped_at = step, at
         self.run_step = self._over_run(step)
+        if self.first_step is None:
+            self.first_step = self.run_step
 
     def _is_beyond_epoch(self, step: int) -> bool:
         """Whether the step cannot be one of the whole run, given which epoch of how many it is. The last epoch may be

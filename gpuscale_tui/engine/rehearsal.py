@@ -10,7 +10,7 @@ from gpuscale_tui.model.jobs import Attempt, job_label, worker_label
 from gpuscale_tui.model.states import FINAL_JOB_STATES, AttemptState, Cause, JobState, Rehearsal
 from gpuscale_tui.policy import rehearsing
 from gpuscale_tui.policy.rehearsing import Compared, Told
-from gpuscale_tui.store import rehearsals
+from gpuscale_tui.store import logs, rehearsals
 from gpuscale_tui.store.rehearsals import Sight
 
 if TYPE_CHECKING:
@@ -109,16 +109,18 @@ class Rehearser:
             await self._conclude(sight, Rehearsal.VERIFIED, f"resume verified: {found.text}{_what_it_took(sight)}")
         elif found is not None:
             await self._conclude(sight, Rehearsal.FAILED, f"resume failed: {found.text}")
+        elif sight.job.state == JobState.CANCELLED:
+            await self._conclude(sight, Rehearsal.NONE, "not rehearsed: it was cancelled before it could be compared")
 
     def _judged(self, sight: Sight, latest: Attempt, before: Told, after: Told) -> Compared | None:
-        """The verdict; None while it is too early for one."""
+        """The verdict; None while it is too early for one, or where a cancelled job told too little."""
         over = sight.job.state in FINAL_JOB_STATES and latest.state == AttemptState.ENDED
         unit, old, new = rehearsing.comparable(before, after)
         if old and (rehearsing.is_enough(old, new) or (new and over)):
             saved = sight.source
             place = None if saved is None else saved.step if unit == "step" else _whole(saved.epoch)
             return rehearsing.compare(unit, old, new, place)
-        if over:
+        if over and latest.cause != Cause.CANCELLED:
             return _ended(latest)
         if old or latest.started_at is None or latest.state != AttemptState.RUNNING:
             return None
@@ -128,24 +130,29 @@ class Rehearser:
 
     async def _told(self, attempt: Attempt) -> Told:
         """What the begin and the end of an attempt's output tell."""
-        logs, job_id, number = self._context.logs, attempt.job_id, attempt.number
-        size = await logs.size(job_id, number)
-        seen, known = self._known.get((job_id, number), (-1, Told()))
-        if seen == size:
-            return known
-        data = await logs.read(job_id, number, 0, min(size, HEAD_BYTES))
-        if size > HEAD_BYTES:
-            tail = await logs.read(job_id, number, max(HEAD_BYTES, size - TAIL_BYTES), size)
-            data = data.rpartition(b"\n")[0] + b"\n" + tail.partition(b"\n")[2]
-        known = await asyncio.to_thread(_read, data)
-        self._known[job_id, number] = size, known
-        return known
+        key = attempt.job_id, attempt.number
+        size, ends = await self._context.logs.query(_ends, *key, self._known.get(key, (-1, None))[0])
+        if ends is not None:
+            self._known[key] = size, await asyncio.to_thread(_read, ends)
+        return self._known[key][1]
 
     async def _conclude(self, sight: Sight, verdict: Rehearsal, detail: str) -> None:
         context = self._context
         await context.db.write(
             rehearsals.conclude, sight, verdict, detail, now=context.now(), epoch=context.epoch
         )  # fmt: skip
+
+
+def _ends(connection: sqlite3.Connection, job_id: int, number: int, known: int) -> tuple[int, bytes | None]:
+    """How much output an attempt has, and its begin and its end; None where no more is there than was `known`."""
+    size = logs.size(connection, job_id, number)
+    if size == known:
+        return size, None
+    head = logs.read(connection, job_id, number, 0, min(size, HEAD_BYTES))
+    if size <= HEAD_BYTES:
+        return size, head
+    tail = logs.read(connection, job_id, number, max(HEAD_BYTES, size - TAIL_BYTES), size)
+    return size, head.rpartition(b"\n")[0] + b"\n" + tail.partition(b"\n")[2]
 
 
 def _read(data: bytes) -> Told:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from gpuscale_tui.engine import commands
+from gpuscale_tui.engine import commands, rehearsal
 from gpuscale_tui.model.errors import Refused
 from gpuscale_tui.model.settings import BudgetConfig, CheckpointConfig, MachinesConfig
 from gpuscale_tui.store import engines, jobs, market, undoing, wallets
@@ -137,6 +137,24 @@ def rented_once(universe: Stage) -> None:
     [row] = universe.checker.rows("SELECT count(*) AS count FROM workers WHERE purpose = 'hand'")
     if row["count"] > 1:
         universe.checker.fail("I1", f"one machine was asked for by hand and {row['count']} were rented")
+
+
+def rehearse(job_id: int) -> Act:
+    """`gpuscale drill`."""
+
+    def act(db: Database, universe: Stage) -> None:
+        with suppress(Refused):  # it may have ended while the engine was down
+            db.write(rehearsal.ask, job_id, user="sim", now=universe.now())
+
+    return command("drill", act)
+
+
+def moved_once(universe: Stage) -> None:
+    """A rehearsal moves a job once, whenever the engine died."""
+    moves = "SELECT job_id, count(*) AS count FROM events WHERE detail LIKE 'rehearsal of a move: it has%' GROUP BY 1"
+    for row in universe.checker.rows(moves):
+        if row["count"] > 1:
+            universe.checker.fail("I4", f"j{row['job_id']} was moved {row['count']} times for one rehearsal")
 
 
 def evict(universe: Stage) -> None:
@@ -392,6 +410,7 @@ ALL = (
         "by hand", (1, submit(SHORT)), (20, command("rent", rent_by_hand)), (60, command("rent", rent_nothing)),
         (200, submit(SHORT)), (400, rented_once),
     ),
+    made("rehearses", (1, submit(LONG, spec={"rehearse": True})), (2, submit(TRAIN)), (150, rehearse(2)), (900, moved_once)),
     made("odd replies", (0, fate(odd=True)), (30, fate()), (31, submit(SHORT))),
 )  # fmt: skip
 SCENARIOS = {scenario.name: scenario for scenario in ALL}

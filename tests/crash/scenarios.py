@@ -410,7 +410,10 @@ ALL = (
         "by hand", (1, submit(SHORT)), (20, command("rent", rent_by_hand)), (60, command("rent", rent_nothing)),
         (200, submit(SHORT)), (400, rented_once),
     ),
-    made("rehearses", (1, submit(LONG, spec={"rehearse": True})), (2, submit(TRAIN)), (150, rehearse(2)), (900, moved_once)),
+    made(
+        "rehearses", (1, submit(LONG, spec={"rehearse": True})), (2, submit(TRAIN)), (150, rehearse(2)),
+        (900, moved_once),
+    ),
     made("odd replies", (0, fate(odd=True)), (30, fate()), (31, submit(SHORT))),
 )  # fmt: skip
 SCENARIOS = {scenario.name: scenario for scenario in ALL}

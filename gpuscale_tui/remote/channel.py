@@ -23,10 +23,19 @@ EXCERPT_BYTES = 500
 class Channel(asyncssh.SSHClientSession[bytes]):
     """The client's end of one remote command. Everything happens in callbacks; `changed` tells that something did.
 
-    `changed` may be shared by several channels that one task watches. `where` names the machine in messages.
+    `changed` may be shared by several channels that one task watches. `where` names the machine in messages. Of stdout
+    at most some `buffer_bytes` are held, and `changed` is set only once `notify_bytes` are, or at the end.
     """
 
-    def __init__(self, where: str, changed: asyncio.Event, *, noise_limit: int = NOISE_BYTES) -> None:
+    def __init__(
+        self,
+        where: str,
+        changed: asyncio.Event,
+        *,
+        noise_limit: int = NOISE_BYTES,
+        buffer_bytes: int = BUFFER_BYTES,
+        notify_bytes: int = 0,
+    ) -> None:
         self.where = where
         self.changed = changed
         self.noise_limit = noise_limit
@@ -38,6 +47,8 @@ class Channel(asyncssh.SSHClientSession[bytes]):
         self._begun = False
         self._before = b""
         self._data: deque[bytes] = deque()
+        self._buffer_bytes = buffer_bytes
+        self._notify_bytes = notify_bytes
         self._held = 0
         self._paused = False
         self._line = b""
@@ -57,6 +68,8 @@ class Channel(asyncssh.SSHClientSession[bytes]):
             self._take_stderr(data)
         elif self._begun:
             self._hold(data)
+            if self._held < self._notify_bytes:
+                return
         else:
             self._seek_begin(data)
         self.changed.set()
@@ -85,14 +98,29 @@ class Channel(asyncssh.SSHClientSession[bytes]):
 
     def take(self) -> bytes:
         """The stdout bytes that wait, b"" when there are none now. Raises RemoteError when the far side misbehaved."""
+        pieces = self.take_pieces()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def take_pieces(self) -> list[bytes]:
+        """The same as it came, without copying it together."""
         if not self._data:
             self._raise_trouble()
-            return b""
-        data = self._data.popleft() if len(self._data) == 1 else b"".join(self._data)
+            return []
+        pieces = list(self._data)
         self._data.clear()
         self._held = 0
         self._set_paused(False)
-        return data
+        return pieces
+
+    async def wait_for_more(self) -> None:
+        """Wait until `changed`, or take what little there is after a while. Raises Unreachable when nothing comes."""
+        held = self._held
+        try:
+            async with asyncio.timeout(STALL_SEC):
+                await self.changed.wait()
+        except TimeoutError as error:
+            if self._held == held:
+                raise Unreachable(f"{self.where}: nothing came for {STALL_SEC} s; connect again") from error
 
     def take_control(self) -> tuple[str, ...] | None:
         """The next control line as words, None when there is none now."""
@@ -100,6 +128,11 @@ class Channel(asyncssh.SSHClientSession[bytes]):
             self._raise_trouble()
             return None
         return self.controls.popleft()
+
+    @property
+    def held(self) -> int:
+        """How many bytes of stdout wait to be taken."""
+        return self._held
 
     @property
     def drained(self) -> bool:
@@ -145,7 +178,7 @@ class Channel(asyncssh.SSHClientSession[bytes]):
     def _hold(self, data: bytes) -> None:
         self._data.append(data)
         self._held += len(data)
-        if self._held > BUFFER_BYTES:
+        if self._held > self._buffer_bytes:
             self._set_paused(True)
 
     def _set_paused(self, paused: bool) -> None:

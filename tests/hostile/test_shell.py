@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import random
@@ -18,8 +19,10 @@ from gpuscale_tui.model.jobs import JobSpec
 from gpuscale_tui.model.machines import Endpoint
 from gpuscale_tui.remote.attempts import AttemptRef
 from gpuscale_tui.remote.connection import Machine, check_endpoint
-from gpuscale_tui.remote.download import GET, STAMP
+from gpuscale_tui.remote.download import GET
+from gpuscale_tui.remote.inspection import HASHES
 from gpuscale_tui.remote.launch import Launch, launch_script, quote
+from gpuscale_tui.remote.names import lines
 from gpuscale_tui.remote.paths import check_directory, is_storable
 from gpuscale_tui.remote.site import LINK
 from gpuscale_tui.remote.untar import Untar
@@ -123,16 +126,16 @@ def test_shell_injection_by_names_of_files(tmp_path: Path) -> None:
             archive.addfile(entry, io.BytesIO(name.encode()))
     run("/bin/sh", machine().command(PUT, "base/work").encode(), tmp_path, stdin=stream.getvalue())
     assert sorted(path.name for path in (tmp_path / "base" / "work").iterdir()) == names
-    lines = "".join(f"{name}\n" for name in names).encode()
-    stamps = run("/bin/sh", machine().command(STAMP, "base/work").encode(), tmp_path, stdin=lines)
-    assert stamps.count(b"\n") == len(names) + 1
-    output = run("/bin/sh", machine().command(GET, "base/work").encode(), tmp_path, stdin=lines)
+    output = run("/bin/sh", machine().command(HASHES, "base/work").encode(), tmp_path, stdin=lines(names))
+    sums = [hashlib.sha256(name.encode()).hexdigest() for name in names]
+    assert output.decode("ascii").split() == ["gpuscale:begin", *sums]
+    output = run("/bin/sh", machine().command(GET, "base/work").encode(), tmp_path, stdin=lines(names))
     target = tmp_path / "target"
     target.mkdir()
     untar = Untar(target, names, max_bytes=1_000_000)
     untar.feed(output.removeprefix(b"gpuscale:begin\n"))
     assert sorted(untar.done) == names
-    assert all((target / name).read_text() == name for name in names)
+    assert all((target / name).read_bytes() == name.encode() for name in names)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "target"]
 
 

@@ -7,6 +7,7 @@ import hashlib
 import os
 import random
 import stat
+import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -17,7 +18,7 @@ from gpuscale_tui.remote import download
 from gpuscale_tui.remote.attempts import AttemptRef, prepare
 from gpuscale_tui.remote.connection import Machine
 from gpuscale_tui.remote.errors import TransferError, Unreachable
-from gpuscale_tui.remote.transfer import get_files, list_tree, local_tree, put_tree, select_workdir
+from gpuscale_tui.remote.transfer import get_files, hashes, list_tree, local_tree, put_tree, select_workdir
 from gpuscale_tui.remote.tree import FetchedFile, RemoteFile
 from tests.remote.conftest import SLOW_SITES, Site, until
 from tests.remote.proxy import proxying
@@ -187,25 +188,97 @@ async def test_a_full_disk_there_is_told(dash_site: Site, tmp_path: Path) -> Non
         await put_tree(machine, "file/below", local_tree(tmp_path / "s", ("a",)))
 
 
-async def test_listing_kinds_times_and_odd_names(site: Site) -> None:
+ODD_NAMES = tuple(
+    os.fsdecode(name)
+    for name in (
+        b"8180 5 17 .", b"x\n8180 5 17 1 1 2026|2026 ", b"new\nline", b"end\n", b"\n", b"esc\x1b[2J", b"\xff\xfe",
+        b"back\\slash", b"\\101", b"%s%n", b"=", b"-rf", b"*", b" ", b"\t\x7f", bytes(range(1, 47)),
+        bytes(range(48, 256)), b"d\nir/hidden\n/deep", "\u202eodd\u2028".encode(), b"$(x)`x`'\"",
+    )
+)  # fmt: skip
+
+
+async def test_listing_tells_kinds_times_modes_and_targets(site: Site) -> None:
     machine = await site.connect()
     place = site.home / "ck"
     make_tree(place, ("a", "sub/b"))
-    os.utime(place / "a", (5, 1_700_000_000))
+    (place / "a").chmod(0o640)
+    os.utime(place / "a", ns=(5, 1_700_000_000_123_456_789))
+    (place / "empty").mkdir(mode=0o755)
     (place / "link").symlink_to("/etc/passwd")
+    (place / "odd\nlink").symlink_to("x//y\nz 8180 .//./")
+    (place / "away").symlink_to("sub")
     os.mkfifo(place / "pipe")
-    odd_names = (b"8180 5 17 .", b"x\n8180 5 17 ", b"new\nline", b"esc\x1b[2J", b"\xff\xfe", b"back\\slash")
-    for odd in odd_names:
-        (place / os.fsdecode(odd)).touch()
-    (place / "d\nir").mkdir()
-    (place / "d\nir" / "hidden").touch()
+    before = time.time()
     listing = await list_tree(machine, "ck")
     found = {file.path: file for file in listing}
-    assert found["a"].mtime == 1_700_000_000_000
-    kinds = {path: file.kind for path, file in found.items() if not path.startswith("8180")}
-    assert kinds == {"a": "file", "sub": "directory", "sub/b": "file", "link": "link", "pipe": "other"}
-    assert len(listing.left_out) == 1
     assert [file.path for file in listing] == sorted(found)
+    assert found["a"].mtime == 1_700_000_000_123
+    assert found["a"].mode == 0o640
+    for path, file in found.items():
+        status = (place / path).lstat()
+        assert (file.inode, file.size, file.changed_at) == (status.st_ino, status.st_size, status.st_ctime_ns // 10**6)
+    links = {path: file.target for path, file in found.items() if file.kind == "link"}
+    assert links == {"link": "/etc/passwd", "odd\nlink": "x//y\nz 8180 .//./", "away": "sub"}
+    others = {path: file.kind for path, file in found.items() if path not in links}
+    files = {"a": "file", "sub/b": "file"}
+    assert others == files | {"sub": "directory", "empty": "directory", "pipe": "other"}
+    assert listing.left_out == ()
+    assert before * 1000 - 1000 <= listing.clock <= time.time() * 1000
+
+
+async def test_names_of_every_byte_survive(site: Site, tmp_path: Path) -> None:
+    """All but NUL and slash: listed, fetched, hashed there, sent back, each with its own content."""
+    machine = await site.connect()
+    contents = {name: os.fsencode(name) for name in ODD_NAMES}
+    for name, data in contents.items():
+        path = site.home / "ck" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    listing = await list_tree(machine, "ck")
+    assert listing.left_out == ()
+    files = [file for file in listing if file.kind == "file"]
+    assert sorted(file.path for file in files) == sorted(ODD_NAMES)
+    fetched = await get_files(machine, "ck", files, tmp_path / "t", **ROOM)
+    assert {file.path: file.changed for file in fetched} == dict.fromkeys(ODD_NAMES, False)
+    assert read_tree(tmp_path / "t") == contents
+    sums = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+    assert await hashes(machine, "ck", ODD_NAMES) == sums
+    await put_tree(machine, WORK, local_tree(tmp_path / "t", ODD_NAMES))
+    assert read_tree(site.home / WORK) == contents
+
+
+async def test_an_entry_that_is_touched_has_another_stamp(dash_site: Site) -> None:
+    machine = await dash_site.connect()
+    make_tree(dash_site.home / "ck", ("same", "written", "renamed", "touched", "moded"))
+
+    async def stamps() -> dict[str, str]:
+        return {file.path: file.stamp for file in await list_tree(machine, "ck")}
+
+    before = await stamps()
+    assert await stamps() == before
+    place = dash_site.home / "ck"
+    (place / "written").write_bytes((place / "written").read_bytes())
+    (place / "other").write_bytes((place / "renamed").read_bytes())
+    (place / "other").rename(place / "renamed")
+    os.utime(place / "touched", (1, 1))
+    (place / "moded").chmod(0o600)
+    after = await stamps()
+    assert {name for name in before if before[name] == after[name]} == {"same"}
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+async def test_what_cannot_be_listed_is_named(site: Site) -> None:
+    machine = await site.connect()
+    make_tree(site.home / "ck", ("a", "shut/b"))
+    (site.home / "ck" / "shut").chmod(0)
+    try:
+        listing = await list_tree(machine, "ck")
+    finally:
+        (site.home / "ck" / "shut").chmod(0o700)
+    assert [file.path for file in listing] == ["a", "shut"]
+    assert len(listing.left_out) == 1
+    assert "shut" in listing.left_out[0]
 
 
 async def test_listing_limits(site: Site) -> None:
@@ -295,7 +368,7 @@ async def test_fetch_limits(dash_site: Site, tmp_path: Path) -> None:
         await get_files(machine, "ck", await asked(machine, "ck", ("a",)), tmp_path / "t0", **ROOM)
     with pytest.raises(TransferError, match="no directory"):
         await get_files(machine, "missing", [RemoteFile("a", 1, 0, "file")], tmp_path / "t9", **ROOM)
-    for wrong in ("../a", "/etc/passwd", "a\nb", "", "x/../y", "\x1b"):
+    for wrong in ("../a", "/etc/passwd", "a\0b", "", "x/../y", "x" * 256):
         with pytest.raises(TransferError, match="cannot be fetched"):
             await get_files(machine, "ck", [RemoteFile(wrong, 1, 0, "file")], tmp_path / "t10", **ROOM)
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from gpuscale_tui.engine import dispatch, staging
 from gpuscale_tui.engine.context import Context
@@ -15,10 +13,12 @@ from gpuscale_tui.engine.ending import AttemptEnd
 from gpuscale_tui.engine.links import Links
 from gpuscale_tui.engine.progress import ProgressWatch
 from gpuscale_tui.engine.saver import Saver
+from gpuscale_tui.engine.saving import SavingWatch
 from gpuscale_tui.engine.staging import JobInputError
+from gpuscale_tui.engine.stopping import Stopping, StopReason, beside, full_grace, how_hard, stop_reason
 from gpuscale_tui.model.hosts import OutcomeKind
 from gpuscale_tui.model.jobs import Attempt, Job, job_label, worker_label
-from gpuscale_tui.model.states import AttemptState, Cause, WorkerState
+from gpuscale_tui.model.states import AttemptState, Cause
 from gpuscale_tui.model.workers import Worker
 from gpuscale_tui.remote.attempts import AttemptRef, Exit
 from gpuscale_tui.remote.errors import (
@@ -27,7 +27,6 @@ from gpuscale_tui.remote.errors import (
     HostKeyChanged,
     LaunchRefused,
     RemoteError,
-    TransferError,
     Unreachable,
 )
 from gpuscale_tui.remote.launch import Launch
@@ -37,37 +36,12 @@ from gpuscale_tui.store.secrets import read_job_secrets
 
 FIRST_RETRY_SEC = 0.5
 LONGEST_RETRY_SEC = 20.0
-JOB_GRACE_SEC = 30
+KILLED = Exit(137, timed_out=False, output_size=0, killed=True)
+"""How a command ended of which nothing more is known."""
 MEGABYTE = 1_000_000
 CUT = b"\n[the rest of this output is not kept: it is longer than logs.max_mb of the settings]\n"
-FINAL_SAVE_TRIES = 3
-T = TypeVar("T")
 Ended = Callable[[Attempt, tuple[Assignment, ...]], None]
 """Told once an attempt has ended, with those that were placed in the same moment."""
-
-
-@dataclass(frozen=True, slots=True)
-class StopReason:
-    """Why a running attempt is asked to end before its time."""
-
-    cause: Cause
-    text: str
-    by_user: bool = True
-
-
-async def beside(main: Coroutine[None, None, T], *helpers: Coroutine[None, None, None]) -> T:
-    """Run `main` with helpers that end with it. A helper's own failure is raised once `main` has ended."""
-    tasks = [asyncio.create_task(helper) for helper in helpers]
-    try:
-        result = await main
-    finally:
-        for task in tasks:
-            task.cancel()
-        ended = await asyncio.gather(*tasks, return_exceptions=True)
-    for outcome in ended:
-        if isinstance(outcome, Exception):
-            raise outcome
-    return result
 
 
 class AttemptRun:
@@ -81,19 +55,22 @@ class AttemptRun:
         self._placed: Assignment | None = None
         self._output: int | None = None
         self._position = 0
-        self._saves = 0
         self._ref = AttemptRef(context.base, attempt.remote_name)
         self._saver = Saver(context, attempt, self._ref)
+        self._saving = SavingWatch(context, attempt, self._saver)
+        self._stopping = Stopping(context, attempt, self._ref)
         self._progress = ProgressWatch(
-            context, attempt, self._ref, output=lambda: self._position, saved=lambda: self._saves,
+            context, attempt, self._ref, output=lambda: self._position, saved=lambda: self._saving.taken,
             stalled=self._put_back_stalled,
         )  # fmt: skip
-        self._stop: asyncio.Future[StopReason] = asyncio.get_running_loop().create_future()
 
     def ask_to_stop(self, reason: StopReason) -> None:
         """End the attempt before its time, after a save; the first reason counts."""
-        if not self._stop.done():
-            self._stop.set_result(reason)
+        self._stopping.ask(reason)
+
+    def save_now(self) -> None:
+        """Take a snapshot as soon as the command runs, and say what came of it."""
+        self._saving.ask()
 
     async def run(self, placed: Assignment | None = None) -> None:
         """Go on from wherever the attempt stands until it has ended. An unreachable machine is tried for ever:
@@ -106,6 +83,7 @@ class AttemptRun:
             try:
                 return await self._proceed()
             except AttemptVanished as error:
+                await self._save_what_is_left(KILLED)
                 return await self._end(AttemptEnd(Cause.HOST_FAULT, error=f"the machine lost the command: {error}"))
             except (JobInputError, LaunchRefused) as error:
                 return await self._end(AttemptEnd(Cause.USER_ERROR, error=str(error)))
@@ -126,11 +104,28 @@ class AttemptRun:
             return True
         try:
             site = await self._links.site(worker)
-            await site.stop(self._ref, grace_sec=JOB_GRACE_SEC)
+            found = await self._context.db.read(jobs.get, self._attempt.job_id)
+            grace, stop_signal = await self._stopping.manner(None if found is None else found.spec)
+            done = await site.stop(self._ref, grace_sec=grace, signal=stop_signal)
         except RemoteError as error:
             await self._note(f"{job_label(self._attempt.job_id)}: could not be stopped, tried again: {error}")
             return False
+        if done.has_checkpoints:
+            await self._save_what_is_left(done)
         return True
+
+    async def _save_what_is_left(self, done: Exit) -> None:
+        """Of an attempt that ends because something failed: whatever its machine still has is worth a try."""
+        worker = await self._context.db.read(workers.get, self._attempt.worker_id)
+        current = await self._context.db.read(
+            jobs.get_attempt, self._attempt.job_id, self._attempt.number
+        )  # fmt: skip
+        if worker is None or current is None or current.started_at is None:
+            return  # nothing was done yet
+        try:
+            await self._saving.save_last(await self._links.site(worker), done)
+        except RemoteError as error:
+            await self._warn(f"what it had left could not be saved: {error}")
 
     async def _note(self, why: str) -> None:
         await self._context.db.note(workers.explain, [(self._attempt.worker_id, why)])
@@ -142,8 +137,8 @@ class AttemptRun:
         if found is None or found.attempt.state == AttemptState.ENDED:
             return
         waits = found.attempt.state in {AttemptState.ASSIGNED, AttemptState.STAGING}
-        if waits and self._stop.done():
-            reason = self._stop.result()
+        reason = self._stopping.reason
+        if waits and reason is not None:
             await self._end(AttemptEnd(reason.cause, error=reason.text, by_user=reason.by_user))
             return
         site = await self._links.site(found.worker)
@@ -187,13 +182,14 @@ class AttemptRun:
             argv=job.spec.argv,
             env=self._environment(job, found.worker, resumed_from),
             runtime_limit_sec=job.spec.max_runtime_sec,
-            grace_sec=JOB_GRACE_SEC,
+            grace_sec=full_grace(context, job.spec),
+            signal=job.spec.stop_signal,
         )
         try:
             done = await beside(
                 site.execute(self._ref, launch, offset=stored, sink=self._keep),
-                self._save_now_and_then(site),
-                self._stop_when_asked(site),
+                self._saving.watch(site),
+                self._stopping.watch(site, job.spec),
                 self._progress.watch(site),
             )
         except BaseException:
@@ -228,23 +224,6 @@ class AttemptRun:
             "GPUSCALE_RESUME_FROM": resumed_from,
         }
 
-    async def _save_now_and_then(self, site: Site) -> None:
-        while True:
-            await asyncio.sleep(self._context.settings.checkpoints.interval_sec)
-            with contextlib.suppress(Unreachable):  # the command's own channel notices that and reconnects
-                try:
-                    self._saves += await self._saver.save(site)
-                except TransferError as error:
-                    await self._warn(f"checkpoints could not be saved now: {error}")
-                except OSError as error:
-                    await self._warn(f"checkpoints could not be stored: {error}; free some space")
-
-    async def _stop_when_asked(self, site: Site) -> None:
-        reason = await asyncio.shield(self._stop)
-        await self._note(f"{job_label(self._attempt.job_id)} is saved and stopped: {reason.text}")
-        with contextlib.suppress(Unreachable):
-            await site.stop(self._ref, grace_sec=JOB_GRACE_SEC)
-
     def _put_back_stalled(self, said: str) -> None:
         """A standstill may be the machine's fault as well as the job's: it goes on elsewhere, and that is counted."""
         self.ask_to_stop(StopReason(Cause.HOST_FAULT, f"it {said}; restart_stalled is set", by_user=False))
@@ -265,37 +244,28 @@ class AttemptRun:
         if done.has_checkpoints:
             context, saving = self._context, AttemptState.SAVING
             await context.db.note(jobs.advance_attempt, self._attempt, saving, now=context.now(), epoch=context.epoch)
-            await self._save_last(site)
+            await self._saving.save_last(site, done)
         await self._end(await self._judge(done, found.worker))
-
-    async def _save_last(self, site: Site) -> None:
-        for left in reversed(range(FINAL_SAVE_TRIES)):
-            try:
-                await self._saver.save(site)
-            except (TransferError, OSError) as error:
-                if not left:
-                    await self._warn(f"the last checkpoints could not be saved: {error}")
-            else:
-                return
 
     async def _judge(self, done: Exit, worker: Worker) -> AttemptEnd:
         if done.timed_out:
-            return AttemptEnd(Cause.TIMEOUT, done.code, "ran longer than its max_runtime")
+            return AttemptEnd(Cause.TIMEOUT, done.code, "ran longer than its max_runtime" + how_hard(done))
         if done.lapsed:
             hours = self._context.settings.scaler.lease_hours
             error = f"the engine was silent for more than {hours:g} h (lease_hours): its machine saved and stopped it"
+            error += how_hard(done)
             return AttemptEnd(Cause.OUR_FAULT, done.code, error)
         if done.stopped:
             reason = await self._why_stopped(worker)
-            return AttemptEnd(reason.cause, done.code, reason.text, by_user=reason.by_user)
+            return AttemptEnd(reason.cause, done.code, reason.text + how_hard(done), by_user=reason.by_user)
         if done.code == 0:
             return AttemptEnd(Cause.FINISHED, 0)
         return AttemptEnd(Cause.USER_ERROR, done.code, f"the command exited with {done.code}")
 
     async def _why_stopped(self, worker: Worker) -> StopReason:
         """The reason that we were given, or the one that the engine before us must have had."""
-        if self._stop.done():
-            return self._stop.result()
+        if self._stopping.reason is not None:
+            return self._stopping.reason
         job = await self._context.db.read(jobs.get, self._attempt.job_id)
         current = await self._context.db.read(workers.get, worker.id)
         held = (await self._context.db.read(budgets.stopping)).get(self._attempt.job_id)
@@ -304,6 +274,9 @@ class AttemptRun:
 
     async def _end(self, end: AttemptEnd) -> None:
         context, attempt = self._context, self._attempt
+        word = context.board.said_by(attempt.job_id, attempt.number)
+        end = replace(end, step=None if word is None else word.step, all_saved=self._saving.all_saved)
+        context.board.forget(attempt.job_id, attempt.number)
         if end.cause == Cause.HOST_FAULT and not end.by_user:
             await self._give_back(end)  # first: an idle machine would be given the next job
         terms = dispatch.terms(context.settings, self._links.open_workers())
@@ -315,7 +288,7 @@ class AttemptRun:
         self._ended(attempt, following)
         if not following:
             context.bells.ring("planner")
-        if end.cause != Cause.FINISHED or self._stop.done():
+        if end.cause != Cause.FINISHED or self._stopping.reason is not None:
             context.bells.ring("placer", "releaser")
 
     async def _give_back(self, end: AttemptEnd) -> None:
@@ -328,22 +301,6 @@ class AttemptRun:
                 workers.begin_release, worker_id, f"failed a job: {end.error}", cause=Cause.HOST_FAULT,
                 outcome=OutcomeKind.JOB_FAULT, now=context.now(), epoch=context.epoch,
             )  # fmt: skip
-
-
-def stop_reason(job: Job | None, worker: Worker | None, held: str | None, now: int) -> StopReason | None:
-    """Why the store says that an attempt must end before its time, None when it need not.
-
-    `held`: the limit of money that is used up for this job. A cancellation that can still be taken back is no reason.
-    """
-    if job is not None and job.cancel_requested_at is not None and job.cancel_requested_at <= now:
-        return StopReason(Cause.CANCELLED, "cancelled by its user")
-    if job is not None and job.is_moved:
-        return StopReason(Cause.PREEMPTED, "moved on purpose, to rehearse that it resumes")
-    if worker is not None and worker.state == WorkerState.RELEASING:
-        by_user = worker.cause is None
-        cause = Cause.PREEMPTED if by_user else worker.cause or Cause.HOST_FAULT
-        return StopReason(cause, f"its machine goes back: {worker.why}", by_user=by_user)
-    return None if held is None else StopReason(Cause.BUDGET, held, by_user=False)
 
 
 async def note_failure(context: Context, attempt: Attempt, error: BaseException) -> None:

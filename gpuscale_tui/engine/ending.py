@@ -11,8 +11,9 @@ from gpuscale_tui.model.states import AttemptState, Cause, JobState, WorkerState
 from gpuscale_tui.model.workers import Worker
 from gpuscale_tui.policy.breakers import MINUTE_MS, Rule, job_hold_ms
 from gpuscale_tui.policy.outcomes import judge
-from gpuscale_tui.store import hosts, jobs, notices, snapshots, spans, workers
+from gpuscale_tui.store import hosts, jobs, losses, notices, saving, spans, workers
 from gpuscale_tui.store.jobs import Ending
+from gpuscale_tui.store.losses import Kept
 from gpuscale_tui.store.notices import NoticeKind
 from gpuscale_tui.store.why import PROBABLY_THE_JOB
 
@@ -32,13 +33,16 @@ class Bill:
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:
     """Why an attempt ended. `by_user`: its user moved it, which is nobody's fault. `output_bytes`: how much of its
-    output is stored, None where that was noted before."""
+    output is stored, None where that was noted before. `step`: the last that its output told. `all_saved`: it ended by
+    itself, and what it left was stored after that: nothing is lost."""
 
     cause: Cause
     exit_code: int | None = None
     error: str | None = None
     by_user: bool = False
     output_bytes: int | None = None
+    step: int | None = None
+    all_saved: bool = False
 
 
 def attempt_over(
@@ -59,6 +63,8 @@ def attempt_over(
     hold = _job_hold(connection, attempt, end) if verdict.state == JobState.PENDING and verdict.counted else None
     if hold is not None:
         error = hold.text(job, end.error or end.cause)
+    current = jobs.get_attempt(connection, attempt.job_id, attempt.number) or attempt
+    kept = losses.kept(connection, current)
     pause_ms = max(verdict.pause_ms, 0 if hold is None else hold.pause_ms)
     settled = Ending(
         cause=end.cause,
@@ -67,18 +73,31 @@ def attempt_over(
         error=error,
         not_before=now + pause_ms if pause_ms else None,
         counted=verdict.counted,
-        saved_at=(None if done else snapshots.last_snapshot_at(connection, attempt.job_id, attempt.number)),
+        saved_at=now if done or end.all_saved else kept.at,
     )
     ended = jobs.end_attempt(connection, attempt, settled, now=now, epoch=epoch)
     if ended and hold is not None:
         notices.add(connection, now, NoticeKind.BREAKER, f"{job_label(job.id)} pauses: {error}", job_id=job.id)
     if ended and end.cause == Cause.HOST_FAULT:
         _note_fault(connection, attempt, end, now)
+    if ended and not done and not end.all_saved:
+        _note_loss(connection, current, kept, end, now=now, epoch=epoch)
     if ended:
+        saving.answer(connection, attempt, "no snapshot any more: its attempt has ended", now=now, epoch=epoch)
         _tell_end(connection, job, verdict.state, error, now)
     if verdict.state == JobState.PENDING:
         jobs.cancel_requeued(connection, attempt.job_id, now=now, epoch=epoch)
     return ended
+
+
+def _note_loss(
+    connection: sqlite3.Connection, attempt: Attempt, kept: Kept, end: AttemptEnd, *, now: int, epoch: int | None
+) -> None:
+    """What this end cost, in time, money and steps."""
+    step = losses.told_step(connection, attempt) if end.step is None else end.step
+    lost = losses.measure(connection, attempt, kept, step=step, now=now)
+    if lost is not None:
+        losses.record(connection, attempt, lost, now=now, epoch=epoch)
 
 
 @dataclass(frozen=True, slots=True)

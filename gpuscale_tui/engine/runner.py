@@ -8,14 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from gpuscale_tui.engine.attempt import AttemptRun, StopReason, note_failure, stop_reason
+from gpuscale_tui.engine.attempt import AttemptRun, note_failure
 from gpuscale_tui.engine.context import Context
 from gpuscale_tui.engine.dispatch import Assignment
 from gpuscale_tui.engine.links import Links
 from gpuscale_tui.engine.service import guarded
+from gpuscale_tui.engine.stopping import StopReason, stop_reason
 from gpuscale_tui.model.jobs import Attempt
 from gpuscale_tui.model.states import Cause
-from gpuscale_tui.store import budgets, jobs, rehearsals, workers
+from gpuscale_tui.store import budgets, jobs, rehearsals, saving, workers
 from gpuscale_tui.store.database import StaleEngine
 
 LOGGER = logging.getLogger("gpuscale.engine")
@@ -113,6 +114,10 @@ class Runner:
                 running.run.ask_to_stop(ENGINE_STOPPED)
             return
         now = context.now()
+        asked = frozenset(await context.db.read(saving.wanted))
+        for key in self._running:
+            if key[0] in asked:
+                self._running[key].run.save_now()
         told = await context.db.read(rehearsals.moved_jobs)
         told |= {job.id: job for job in await context.db.read(jobs.cancelling, now)}
         held = await context.db.read(budgets.stopping)

@@ -42,3 +42,13 @@ def format_duration(seconds: int) -> str:
         if count:
             parts.append(f"{count}{unit}")
     return "".join(parts) or "0s"
+
+
+def spoken_duration(seconds: int) -> str:
+    """As it is said, in its two largest units: `3 min 12 s`, `2 h 5 min`, `4 d 1 h`, `45 s`."""
+    found: list[str] = []
+    for word, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        count, seconds = divmod(seconds, size)
+        if count or found:
+            found.append(f"{count} {word}" if count else "")
+    return " ".join(part for part in found[:2] if part) or "0 s"

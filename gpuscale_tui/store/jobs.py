@@ -155,8 +155,8 @@ def advance_attempt(
 class Ending:
     """How an attempt ended and what becomes of its job.
 
-    `not_before` (UTC ms) holds a job that is put back to `pending`; `counted` adds to its faults. `saved_at` is when
-    its last snapshot was taken: the time after it is booked as lost when the attempt's work did not come to an end.
+    `not_before` (UTC ms) holds a job that is put back to `pending`; `counted` adds to its faults. `saved_at` is until
+    when its work is kept: the time after it is booked as lost when the attempt's work did not come to an end.
     """
 
     cause: Cause
@@ -255,8 +255,9 @@ def record_resume(
     if source.job_id != attempt.job_id:
         words = f"begins with snapshot {source.snapshot} of {job_label(source.job_id)}"
     connection.execute(
-        "UPDATE attempts SET resumed_from = ? WHERE job_id = ? AND number = ?",
-        (source.snapshot, attempt.job_id, attempt.number),
+        "UPDATE attempts SET resumed_from = ?, resumed_step ="
+        " (SELECT step FROM snapshots WHERE job_id = ? AND number = ?) WHERE job_id = ? AND number = ?",
+        (source.snapshot, source.job_id, source.snapshot, attempt.job_id, attempt.number),
     )
     events.append(
         connection, now, "attempt", words, epoch=epoch, job_id=attempt.job_id,
@@ -379,3 +380,15 @@ def set_priority(connection: sqlite3.Connection, job_id: int, priority: int, now
     if not changed:
         raise LookupError(f"there is no job j{job_id}")
     events.append(connection, now, "request", f"priority {priority} set by {user}", job_id=job_id)
+
+
+def ask_save(connection: sqlite3.Connection, job_id: int, *, user: str, now: int) -> None:
+    """Note that a user wants a snapshot of a job now; one that is awaited already goes on."""
+    connection.execute("UPDATE jobs SET save_asked_at = ? WHERE id = ? AND save_asked_at IS NULL", (now, job_id))
+    events.append(connection, now, "request", f"a snapshot now, asked by {user}", job_id=job_id)
+
+
+def save_asked(connection: sqlite3.Connection, job_id: int) -> int | None:
+    """When a user asked for a snapshot of a job (UTC ms) that has not come yet; None when nobody waits for one."""
+    row = connection.execute("SELECT save_asked_at FROM jobs WHERE id = ?", (job_id,)).fetchone()
+    return None if row is None else row["save_asked_at"]

@@ -440,9 +440,10 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE jobs ADD COLUMN rehearsal_detail TEXT NOT NULL DEFAULT '';
     ALTER TABLE jobs ADD COLUMN rehearsal_attempt INTEGER; -- the attempt that is moved for it
     ALTER TABLE jobs ADD COLUMN rehearsal_at INTEGER;  -- when that was decided
-    ALTER TABLE jobs ADD COLUMN rehearsal_elsewhere INTEGER NOT NULL DEFAULT 0; -- its machine goes back, to need another
+    ALTER TABLE jobs ADD COLUMN rehearsal_elsewhere INTEGER NOT NULL DEFAULT 0; -- its machine goes back for it
     CREATE INDEX jobs_rehearsing ON jobs (id) WHERE rehearsal IN ('wanted', 'moving', 'resumed');
     ALTER TABLE jobs ADD COLUMN save_asked_at INTEGER; -- its user wants a snapshot now
+    CREATE INDEX jobs_to_save ON jobs (id) WHERE save_asked_at IS NOT NULL;
 
     ALTER TABLE attempts ADD COLUMN resumed_step INTEGER; -- of the snapshot that it began with
     ALTER TABLE attempts ADD COLUMN first_step INTEGER; -- the first that its own output told

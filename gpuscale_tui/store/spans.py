@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from gpuscale_tui.model.budget import day_start
 from gpuscale_tui.model.jobs import worker_label
 from gpuscale_tui.model.money import Terms, format_usd, split
-from gpuscale_tui.store import events, notices
+from gpuscale_tui.store import events, losses, notices
 from gpuscale_tui.store.notices import NoticeKind
 
 WORTH_SAYING = 10_000
@@ -117,7 +117,7 @@ def _compare(connection: sqlite3.Connection, worker_id: int, total: int, now: in
 
 def _split_over_spans(connection: sqlite3.Connection, worker_id: int, total: int, now: int) -> None:
     spans = connection.execute(
-        "SELECT id, job_id, cost, max(0, coalesce(ended_at, ?) - started_at) AS held FROM spans"
+        "SELECT id, kind, job_id, attempt, cost, max(0, coalesce(ended_at, ?) - started_at) AS held FROM spans"
         " WHERE worker_id = ? ORDER BY started_at, id",
         (now, worker_id),
     ).fetchall()
@@ -131,6 +131,9 @@ def _split_over_spans(connection: sqlite3.Connection, worker_id: int, total: int
     shares = split(total, [span["held"] for span in spans])
     changed = [(share, span) for share, span in zip(shares, spans, strict=True) if share != span["cost"]]
     connection.executemany("UPDATE spans SET cost = ? WHERE id = ?", [(share, span["id"]) for share, span in changed])
+    losses.follow_the_books(
+        connection, {(span["job_id"], span["attempt"]) for _, span in changed if span["kind"] == "lost"}
+    )
     grown: dict[int, int] = {}
     for share, span in changed:
         if span["job_id"] is not None:

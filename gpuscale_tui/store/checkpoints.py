@@ -86,9 +86,10 @@ class SnapshotStore:
     def commit(self, draft: Draft, tree: Sequence[FileEntry] | Mapping[str, int], meta: SnapshotMeta) -> Snapshot:
         """Make a draft a snapshot that holds exactly `tree`; anything else in the draft is removed.
 
-        Hashes are those of the entries: they are not computed again, sizes are compared. A file equal to one in any
-        kept snapshot of the job is stored once. On disk when this returns. Raises SnapshotError for what is refused
-        (a name, a link that leads out, a file that is not as its entry says), OSError.
+        Hashes are those of the entries: they are not computed again, sizes are compared; where `tree` is names with
+        permission bits, they are computed here. A file equal to one in any kept snapshot of the job is stored once.
+        On disk when this returns. Raises SnapshotError for what is refused (a name, a link that leads out, a file that
+        is not as its entry says), OSError.
         """
         if isinstance(tree, Mapping):
             tree = self.measure(draft, tree)

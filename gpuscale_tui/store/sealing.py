@@ -122,9 +122,7 @@ def write_new(path: Path, data: bytes) -> None:
     """Write a whole file that is not there yet, flushed to disk."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(descriptor, left) :]
+        _write(descriptor, data)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -155,15 +153,26 @@ def adopt(draft: Draft, entry: FileEntry, place: Place) -> bool:
 
 
 def _copy(source: Path, target: Path, entry: FileEntry) -> bool:
+    """Copy a file, flushed when its draft is sealed; False, and nothing is left, when its bytes are others."""
     digest = hashlib.sha256()
-    with source.open("rb") as original, target.open("xb") as copy:
-        while data := original.read(CHUNK):
-            digest.update(data)
-            copy.write(data)
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with source.open("rb") as original:
+            while data := original.read(CHUNK):
+                digest.update(data)
+                _write(descriptor, data)
+    finally:
+        os.close(descriptor)
     if digest.hexdigest() == entry.sha256:
         return True
     target.unlink()
     return False
+
+
+def _write(descriptor: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(descriptor, left) :]
 
 
 def check_size(root: Path, entry: FileEntry) -> Path:

@@ -6,6 +6,7 @@ wins; two variables of the environment win over both. Everything that is wrong i
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import re
@@ -22,6 +23,7 @@ import msgspec
 from gpuscale_tui.config_keys import API_KEY, BASE_URL, HOSTS, Key, Tables, host_key, keys_of, tables_of, toml_value
 from gpuscale_tui.model.errors import GpuscaleError, nearest
 from gpuscale_tui.model.gpus import KNOWN_GPUS, canonical_gpu, same_gpu
+from gpuscale_tui.model.objects import EXTRA_MISSING, LIBRARY
 from gpuscale_tui.model.settings import Settings, SshHost
 
 CONFIG_VARIABLE = "GPUSCALE_CONFIG"
@@ -201,6 +203,7 @@ class _Reading:
     def check_together(self) -> None:
         """What only several values together can get wrong."""
         self._check_workers()
+        self._check_storage()
         hosts: Sequence[SshHost] = self.values.get(HOSTS, ())
         seen: set[str] = set()
         for number, host in enumerate(hosts, 1):
@@ -215,6 +218,12 @@ class _Reading:
         if low > high:
             file = self.sources.get(least) or self.sources[most]
             self._wrong(file, least, f"{low} and max_workers {high}", "at most max_workers")
+
+    def _check_storage(self) -> None:
+        """Object storage needs a library that is not everybody's: said here, not in the middle of a job."""
+        named = self.values.get("checkpoints.s3")
+        if named is not None and importlib.util.find_spec(LIBRARY) is None:
+            self._wrong(self.sources["checkpoints.s3"], "checkpoints.s3", _shown(named), f"nothing: {EXTRA_MISSING}")
 
     def _wrong(self, file: str | Path, key: str, found: str, allowed: str) -> None:
         self.problems.append(Problem(str(file), key, found, allowed))

@@ -15,6 +15,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from msgspec import inspect
 
+from gpuscale_tui.model import objects
 from gpuscale_tui.model.jobs import GPU, IMAGE
 from gpuscale_tui.model.settings import Settings, SshHost
 
@@ -22,7 +23,7 @@ HOSTS = "providers.ssh.hosts"
 API_KEY = "providers.clore.api_key_file"
 BASE_URL = "providers.clore.base_url"
 NOTIFY_URLS = "notify.urls"
-AT_THE_NEXT_START = frozenset({"checkpoints.dir"})
+AT_THE_NEXT_START = frozenset(f"checkpoints.{name}" for name in ("dir", "s3", "s3_endpoint", "s3_sign_sec"))
 """What only an engine that starts takes up: snapshots lie where they lie. Everything else counts at once."""
 CURRENCIES = ("USD-Blockchain", "CLORE-Blockchain", "bitcoin")
 """Wallets of a Clore account (Clore API reference, section 2)."""
@@ -95,6 +96,10 @@ RULES: Mapping[str, Rule] = {
     "providers.clore.exclude_countries": Rule(
         'a list of two-letter countries such as ["CN", "RU"]',
         lambda value: all(re.fullmatch(r"[A-Za-z]{2}", country) for country in value),
+    ),
+    "checkpoints.s3": Rule(f"{objects.FORM}; {objects.CHARACTERS}", objects.sound_place),
+    "checkpoints.s3_endpoint": Rule(
+        "an address that begins with https:// or http://, without user and query", objects.sound_endpoint
     ),
     f"{HOSTS}.gpu_type": _GPU_RULE,
 }
@@ -247,6 +252,8 @@ def _all_tables(name: str, tables: Tables) -> Iterator[tuple[str, Tables]]:
 
 
 _EXAMPLES: Mapping[str, str | float] = {
+    "checkpoints.s3": "s3://my-snapshots/gpuscale",
+    "checkpoints.s3_endpoint": "https://s3.eu-central-1.amazonaws.com",
     API_KEY: "~/.config/gpuscale/clore.key",
     "budget.daily": 20.0,
     "budget.monthly": 300.0,

@@ -130,7 +130,7 @@ class LocalDepot:
         store, fresh = self._context.snapshots, []
         for file in files:
             before = known.get(file.path)
-            if before is None or before.stamp != file.stamp or not store.adopt(draft, _as_now(before, file)):
+            if before is None or before.stamp != file.stamp or not store.adopt(draft, as_now(before, file)):
                 fresh.append(file)
         return fresh
 
@@ -162,6 +162,13 @@ class LocalDepot:
 
 def depot_of(context: Context) -> Depot:
     """The depot that the settings ask for."""
+    if context.objects is None:
+        return LocalDepot(context)
+    from gpuscale_tui.engine.s3_depot import S3Depot
+    from gpuscale_tui.store.both import BothArchives
+
+    if isinstance(context.objects, BothArchives):
+        return S3Depot(context, context.objects.objects)
     return LocalDepot(context)
 
 
@@ -218,7 +225,8 @@ def _is_same(old: RemoteFile, new: RemoteFile) -> bool:
     return (old.size, old.mtime) == (new.size, new.mtime)
 
 
-def _as_now(before: Seen, file: RemoteFile) -> FileEntry:
+def as_now(before: Seen, file: RemoteFile) -> FileEntry:
+    """The entry of a file that was not touched since, with the permission bits that it has now."""
     return replace(before.entry, name=file.path, mode=file.mode & 0o777)
 
 
@@ -228,7 +236,7 @@ def _seen(
     found = {}
     for file in files:
         come = fetched.get(file.path)
-        entry = _as_now(known[file.path], file) if come is None else (
+        entry = as_now(known[file.path], file) if come is None else (
             FileEntry(come.path, come.size, come.mode & 0o777, come.sha256)
         )  # fmt: skip
         found[file.path] = Seen(file.stamp, entry)

@@ -37,6 +37,8 @@ State = Literal["ok", "warn", "fail"]
 T = TypeVar("T")
 
 NETWORK_SEC = 20.0
+STORAGE_SEC = 90.0
+"""Its library tries again by itself for so long."""
 HOST_SEC = 10.0
 HOSTS_AT_ONCE = 16
 LITTLE_DISK, TOO_LITTLE_DISK = 2 * 10**9, 2 * 10**8
@@ -278,6 +280,8 @@ async def check_network(home: Home, settings: Settings, environ: Mapping[str, st
     looks: list[Awaitable[Check]] = []
     if settings.providers.clore.enabled:
         looks.append(ask_clore(home, settings, environ))
+    if settings.checkpoints.s3 is not None:
+        looks.append(_bounded("object storage", check_storage(settings), STORAGE_SEC))
     gate = asyncio.Semaphore(HOSTS_AT_ONCE)
     looks += [_check_host(home, host, gate) for host in settings.providers.ssh.hosts]
     return [key, *await asyncio.gather(*looks)]
@@ -338,6 +342,16 @@ async def check_clore(home: Home, settings: Settings, environ: Mapping[str, str]
     if balance.micros <= parse_usd(settings.scaler.max_price_per_gpu):
         return Check("clore", "warn", found, "fill the wallet: it does not pay for one hour of one GPU")
     return Check("clore", "ok", found)
+
+
+async def check_storage(settings: Settings) -> Check:
+    """Whether the object storage for snapshots takes and gives back what is stored there."""
+    from gpuscale_tui.engine.s3_places import look_at_storage
+
+    found, wrong = await asyncio.to_thread(look_at_storage, settings)
+    if wrong:
+        return Check("object storage", "fail", wrong, "without it no snapshot can be stored; see [checkpoints]")
+    return Check("object storage", "ok", f"{found} stores, lists, reads and removes")
 
 
 async def _check_host(home: Home, host: SshHost, gate: asyncio.Semaphore) -> Check:

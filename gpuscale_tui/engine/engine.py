@@ -29,7 +29,6 @@ from gpuscale_tui.engine.packer import Packer
 from gpuscale_tui.engine.placer import Placer
 from gpuscale_tui.engine.planner import Planner
 from gpuscale_tui.engine.reach import base_of
-from gpuscale_tui.engine.reach import base_of
 from gpuscale_tui.engine.reconciler import Reconciler
 from gpuscale_tui.engine.rehearsal import Rehearser
 from gpuscale_tui.engine.releaser import Releaser
@@ -37,6 +36,7 @@ from gpuscale_tui.engine.reloader import FileSources
 from gpuscale_tui.engine.renter import Renter
 from gpuscale_tui.engine.reporter import Reporter
 from gpuscale_tui.engine.runner import Runner
+from gpuscale_tui.engine.s3_places import both_archives
 from gpuscale_tui.engine.service import guarded, serve
 from gpuscale_tui.engine.steady import Steady
 from gpuscale_tui.engine.tidier import Tidier
@@ -234,6 +234,7 @@ async def open_context(
             connect=over_ssh(home.client_key),
             new_token=partial(secrets.token_hex, 16),
             sources=sources if read_again is not None else None,
+            objects=both_archives(settings, snapshot_store(home, settings)),
         )
         try:
             yield context

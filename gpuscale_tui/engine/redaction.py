@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
+from gpuscale_tui.engine.s3_places import storage_secrets
 from gpuscale_tui.model.errors import GpuscaleError
 from gpuscale_tui.model.plain import clean_lines
 from gpuscale_tui.model.settings import Settings
@@ -21,6 +23,8 @@ SHORTEST = 4
 """A shorter secret is none: taking it out would tell it."""
 TELLING_PART = 8
 """From how many letters on a part of an address (a token in its path or its query) is a secret by itself."""
+SIGNED = re.compile(r"(X-Amz-(?:Signature|Credential|Security-Token)=)[^&\s\"']+")
+"""What makes an address of object storage one that everybody may use."""
 
 
 class Redactor:
@@ -34,7 +38,7 @@ class Redactor:
         """The text without the secrets."""
         for value in self._values:
             text = text.replace(value, MARK)
-        return text
+        return SIGNED.sub(rf"\1{MARK}", text)
 
     def with_more(self, secrets: Iterable[str]) -> Redactor:
         """One that takes these out too."""
@@ -85,7 +89,8 @@ def known_secrets(
     home: Home, settings: Settings, environ: Mapping[str, str], urls: Iterable[str] = (), jobs: Iterable[int] = ()
 ) -> list[str]:
     """Every secret that a text could hold: keys of APIs, addresses of notices, secrets of these jobs."""
-    values = [*api_keys(settings, environ), *(part for url in urls for part in parts_of(url))]
+    values = [*api_keys(settings, environ), *storage_secrets(settings, environ)]
+    values += [part for url in urls for part in parts_of(url)]
     for job in jobs:
         with contextlib.suppress(GpuscaleError, OSError):
             values += read_job_secrets(home, job).values()

@@ -15,7 +15,7 @@ from gpuscale_tui.policy.markers import touched
 from gpuscale_tui.policy.picking import Pick, Reasons, pick, pick_at_end, without_torn, worth_waiting
 from gpuscale_tui.policy.saving import named_step
 from gpuscale_tui.remote.attempts import AttemptRef, Exit
-from gpuscale_tui.remote.errors import TransferError
+from gpuscale_tui.remote.errors import TransferError, Unreachable
 from gpuscale_tui.remote.site import Site
 from gpuscale_tui.remote.transfer import RemoteFile, RemoteListing
 from gpuscale_tui.store import jobs, snapshots
@@ -77,6 +77,31 @@ class Saver:
         Raises SnapshotError when the one that it is told to start from is not whole.
         """
         context, attempt = self._context, self._attempt
+        tried: set[int] = set()
+        snapshot = None
+        while True:
+            try:
+                snapshot = await self._choose(job)
+                if snapshot is None:
+                    return None
+                await self._depot.put_back(site, self._directory, snapshot)
+                break
+            except SnapshotError as error:  # only reading it told that it is broken: the one before it may be whole
+                if isinstance(error, OSError):
+                    raise Unreachable(f"the snapshots cannot be reached: {error}") from error
+                if snapshot is None or snapshot.number in tried:
+                    raise
+                tried.add(snapshot.number)
+        source = StartFrom(snapshot.meta.job_id, snapshot.number)
+        await context.db.write(jobs.record_resume, attempt, source, now=context.now(), epoch=context.epoch)
+        listing = await site.list_tree(self._directory)
+        self._saved, self._recalled = _signature(listing), True
+        self._seen = _known(listing, snapshot.files, {file.name: file.sha256 for file in snapshot.files})
+        return snapshot
+
+    async def _choose(self, job: Job) -> Snapshot | None:
+        """The snapshot to go on from; why others are not taken is told."""
+        context, attempt = self._context, self._attempt
         told: list[str] = []
         snapshot = await asyncio.to_thread(
             _choose, context.archive, job, lambda number, reason: told.append(_skipped(number, reason))
@@ -85,14 +110,6 @@ class Saver:
             told.append(f"snapshot {snapshot.number} is used though {snapshot.fault}: there is none without a fault")
         for text in told:
             await context.warn(text, job_id=attempt.job_id, attempt=attempt.number)
-        if snapshot is None:
-            return None
-        await self._depot.put_back(site, self._directory, snapshot)
-        source = StartFrom(snapshot.meta.job_id, snapshot.number)
-        await context.db.write(jobs.record_resume, attempt, source, now=context.now(), epoch=context.epoch)
-        listing = await site.list_tree(self._directory)
-        self._saved, self._recalled = _signature(listing), True
-        self._seen = _known(listing, snapshot.files, {file.name: file.sha256 for file in snapshot.files})
         return snapshot
 
     async def save(self, site: Site, kind: str = "interval", *, ended: Exit | None = None) -> bool:
@@ -219,7 +236,8 @@ class Saver:
     async def _record(self, snapshot: Snapshot, taken: Taken, about: About) -> None:
         """Files and manifest first, the row last: a snapshot that the store knows of exists."""
         context, attempt = self._context, self._attempt
-        about = replace(about, stored=taken.stored, fault=snapshot.fault)
+        place = "dir" if context.objects is None else "s3"
+        about = replace(about, stored=taken.stored, fault=snapshot.fault, place=place)
         await context.db.write(
             snapshots.record_snapshot, attempt.job_id, snapshot.number, attempt.number, len(snapshot.files),
             snapshot.size, now=context.now(), epoch=context.epoch, about=about,

@@ -6,8 +6,10 @@ import re
 from dataclasses import dataclass
 
 FORM = "s3://BUCKET or s3://BUCKET/PREFIX"
+CHARACTERS = "a prefix has letters, digits and ! _ . * ( ) = @ + - between single slashes"
 EXTRA_MISSING = "the library that speaks to object storage is not installed: pip install 'gpuscale-tui[s3]'"
 LIBRARY = "boto3"
+MIB = 1 << 20
 
 # Bucket names as Amazon's rules have them (Amazon S3 User Guide, "General purpose bucket naming rules"); prefixes of
 # the characters that the same guide calls safe, for what else may stand there differs from service to service.
@@ -31,6 +33,18 @@ class S3Place:
         return f"{self.prefix}/{name}" if self.prefix else name
 
 
+@dataclass(frozen=True, slots=True)
+class PartSizes:
+    """From how many bytes on a file goes in parts, and of how many (whole MiB) each is at least."""
+
+    parts_from: int = 64 * MIB
+    part: int = 32 * MIB
+
+    def part_of(self, size: int) -> int:
+        """How large the parts of a file are: a service takes ten thousand at most (Amazon S3 User Guide, limits)."""
+        return max(self.part, -(-size // 9_000 // MIB) * MIB)
+
+
 def parse_s3(text: str) -> S3Place:
     """`s3://bucket/prefix` taken apart. Raises ValueError that says which part is wrong."""
     scheme, mark, rest = text.partition("://")
@@ -41,8 +55,17 @@ def parse_s3(text: str) -> S3Place:
     if not _BUCKET.fullmatch(bucket) or ".." in bucket:
         raise ValueError("a bucket's name has 3 to 63 small letters, digits, dots and hyphens")
     if prefix and (not _PREFIX.fullmatch(prefix) or len(prefix) > 500 or {".", ".."} & set(prefix.split("/"))):
-        raise ValueError("a prefix has letters, digits and ! _ . * ( ) = @ + - between single slashes")
+        raise ValueError(CHARACTERS)
     return S3Place(bucket, prefix)
+
+
+def sound_place(text: str) -> bool:
+    """Whether `parse_s3` takes it."""
+    try:
+        parse_s3(text)
+    except ValueError:
+        return False
+    return True
 
 
 def sound_endpoint(text: str) -> bool:

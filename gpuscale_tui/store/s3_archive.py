@@ -36,7 +36,7 @@ from gpuscale_tui.store.archive import (
     unreadable,
 )
 from gpuscale_tui.store.manifest import Manifest, check_tree, decode, encode, meta_file
-from gpuscale_tui.store.s3_bucket import Bucket, Listed
+from gpuscale_tui.store.s3_bucket import Bucket, Listed, Stored
 from gpuscale_tui.store.s3_client import ObjectStoreError
 from gpuscale_tui.store.soundness import Verdict
 
@@ -67,6 +67,7 @@ class S3Archive:
         self._now = now
         self._lock = threading.Lock()
         self._known: dict[tuple[int, int, str], Snapshot] = {}
+        self._condemned: dict[tuple[int, int], str] = {}
 
     # Reading: see `Archive`.
 
@@ -102,7 +103,7 @@ class S3Archive:
             found = self._load(job_id, number, listed.etag)
             if isinstance(found, Snapshot) and found.meta.attempt <= after:
                 continue
-            reason = found if isinstance(found, str) else self._missing(found, objects, self._marks(job_id, number))
+            reason = found if isinstance(found, str) else self._unfit(found, objects)
             if reason is None and isinstance(found, Snapshot):
                 if found.fault is None:
                     return found
@@ -209,6 +210,28 @@ class S3Archive:
         with ThreadPoolExecutor(READERS, "s3 reader") as pool:
             return {entry.name: verdict for entry, verdict in zip(chosen, pool.map(one, chosen), strict=True)}
 
+    def look_at(self, job_id: int, hashes: Sequence[str]) -> dict[str, Stored]:
+        """What the service says of contents, each asked for by itself: with the hashes that it keeps."""
+        with ThreadPoolExecutor(READERS, "s3 reader") as pool:
+            found = pool.map(lambda sha256: self.bucket.look(self.key(job_id, sha256)), hashes)
+            return {sha256: stored for sha256, stored in zip(hashes, found, strict=True) if stored is not None}
+
+    def read_sums(self, job_id: int, hashes: Sequence[str]) -> list[str]:
+        """The hashes of what really lies there: all of it is read."""
+        return [self.sum_at(self.key(job_id, sha256)) for sha256 in hashes]
+
+    def sum_at(self, key: str) -> str:
+        """The hash of what really lies at a key."""
+        digest = hashlib.sha256()
+        for data in self.bucket.read(key):
+            digest.update(data)
+        return digest.hexdigest()
+
+    def condemn(self, snapshot: Snapshot, reason: str) -> None:
+        """Never choose this snapshot again, as long as this object lives: its bytes turned out to be others."""
+        with self._lock:
+            self._condemned[snapshot.meta.job_id, snapshot.number] = reason
+
     def claim(self, job_id: int, number: int) -> None:
         """Say that a snapshot is being put together still; more often than `CLAIM_MS`."""
         self.bucket.put(f"{job_label(job_id)}/{number}{CLAIM}", b"{}")
@@ -308,6 +331,11 @@ class S3Archive:
             while len(self._known) >= REMEMBERED:
                 del self._known[next(iter(self._known))]
             self._known[key] = found
+
+    def _unfit(self, snapshot: Snapshot, objects: Mapping[str, Held]) -> str | None:
+        job_id, number = snapshot.meta.job_id, snapshot.number
+        condemned = self._condemned.get((job_id, number))
+        return condemned or self._missing(snapshot, objects, self._marks(job_id, number))
 
     def _marks(self, job_id: int, number: int) -> Mapping[str, str]:
         """The marks of a snapshot's contents; empty where they cannot be told."""

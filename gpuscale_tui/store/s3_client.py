@@ -18,7 +18,7 @@ WRONG_KEY = frozenset({
 })  # fmt: skip
 
 
-class ObjectStoreError(SnapshotError):
+class ObjectStoreError(SnapshotError, OSError):
     """Object storage refused something or does not answer. `away`: nothing was refused, a later try may help."""
 
     def __init__(self, text: str, *, away: bool = False) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from gpuscale_tui.engine import dispatch, staging
+from gpuscale_tui.engine import dispatch, fetching, staging
 from gpuscale_tui.engine.context import Context
 from gpuscale_tui.engine.dispatch import Assignment
 from gpuscale_tui.engine.ending import AttemptEnd
@@ -110,7 +110,7 @@ class AttemptRun:
         except RemoteError as error:
             await self._note(f"{job_label(self._attempt.job_id)}: could not be stopped, tried again: {error}")
             return False
-        if done.has_checkpoints:
+        if done.has_checkpoints or done.has_outputs:
             await self._save_what_is_left(done)
         return True
 
@@ -123,7 +123,9 @@ class AttemptRun:
         if worker is None or current is None or current.started_at is None:
             return  # nothing was done yet
         try:
-            await self._saving.save_last(await self._links.site(worker), done)
+            site = await self._links.site(worker)
+            await self._saving.save_last(site, done)
+            await fetching.fetch(self._context, site, self._attempt, self._ref, told_of=done.has_outputs)
         except RemoteError as error:
             await self._warn(f"what it had left could not be saved: {error}")
 
@@ -162,11 +164,12 @@ class AttemptRun:
         await context.db.note(
             jobs.advance_attempt, attempt, AttemptState.STAGING, now=context.now(), epoch=context.epoch
         )
-        resumed_from = await staging.stage(context, site, self._ref, job, self._saver)
+        staged = await staging.stage(context, site, self._ref, job, self._saver)
         await context.db.write(
-            jobs.advance_attempt, attempt, AttemptState.RUNNING, now=context.now(), epoch=context.epoch
-        )
-        return resumed_from
+            jobs.advance_attempt, attempt, AttemptState.RUNNING, now=context.now(), epoch=context.epoch,
+            detail=staged.detail,
+        )  # fmt: skip
+        return staged.resumed_from
 
     async def _resumed(self, site: Site, attempt: Attempt) -> str:
         """The same path for an attempt that an engine before this one has staged."""
@@ -241,10 +244,13 @@ class AttemptRun:
 
     async def _finish(self, site: Site, done: Exit, found: Assignment) -> None:
         """The last snapshot, then the end. A command that left no checkpoints has none to wait for."""
-        if done.has_checkpoints:
-            context, saving = self._context, AttemptState.SAVING
+        context, saving = self._context, AttemptState.SAVING
+        if done.has_checkpoints or done.has_outputs:
             await context.db.note(jobs.advance_attempt, self._attempt, saving, now=context.now(), epoch=context.epoch)
+        if done.has_checkpoints:
             await self._saving.save_last(site, done)
+        if done.has_outputs:
+            await fetching.fetch(context, site, self._attempt, self._ref)
         await self._end(await self._judge(done, found.worker))
 
     async def _judge(self, done: Exit, worker: Worker) -> AttemptEnd:

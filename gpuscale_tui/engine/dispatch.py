@@ -56,8 +56,8 @@ def find(connection: sqlite3.Connection, job_id: int, number: int) -> Assignment
 def is_staged(job: Job) -> bool:
     """Whether anything must be brought to the machine before the command of this attempt can start."""
     spec = job.spec
-    brings = spec.workdir is not None or spec.checkpoint_dir is not None or spec.start_from is not None
-    return brings or job.attempt > 1
+    brings = spec.workdir is not None or spec.git is not None or bool(spec.data)
+    return brings or spec.checkpoint_dir is not None or spec.start_from is not None or job.attempt > 1
 
 
 def place_waiting(

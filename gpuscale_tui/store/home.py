@@ -60,6 +60,21 @@ class Home:
         return self.path / "providers"
 
     @property
+    def outputs(self) -> Path:
+        """What jobs left in OUTPUT_DIR, by job and attempt."""
+        return self.path / "outputs"
+
+    @property
+    def code(self) -> Path:
+        """Repositories that jobs' code comes from."""
+        return self.path / "code"
+
+    @property
+    def hashes(self) -> Path:
+        """Hashes of local files, remembered (`filehashes`)."""
+        return self.path / "hashes.db"
+
+    @property
     def lock(self) -> Path:
         """Held by the one engine of this home."""
         return self.path / "engine.lock"

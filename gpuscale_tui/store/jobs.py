@@ -372,6 +372,19 @@ def _let_go(connection: sqlite3.Connection, job: Job, now: int, user: str) -> bo
     return True
 
 
+def fix_commit(connection: sqlite3.Connection, job_id: int, commit: str, *, now: int, epoch: int | None) -> None:
+    """Note what the revision of a job's code is, once: later attempts work on the same."""
+    fixed = connection.execute(
+        "UPDATE jobs SET git_commit = ? WHERE id = ? AND git_commit IS NULL RETURNING git_url, git_rev",
+        (commit, job_id),
+    ).fetchall()
+    for url, rev in fixed:
+        events.append(
+            connection, now, "job", f"its code is commit {commit} of {url}{f' ({rev})' if rev else ''}", epoch=epoch,
+            job_id=job_id,
+        )  # fmt: skip
+
+
 def set_priority(connection: sqlite3.Connection, job_id: int, priority: int, now: int, user: str) -> None:
     """Change a job's priority."""
     changed = connection.execute(

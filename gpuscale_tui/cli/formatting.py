@@ -59,6 +59,16 @@ def span(milliseconds: int) -> str:
     return f"{seconds // 86_400}d{seconds % 86_400 // 3600:02d}h"
 
 
+def size(count: int) -> str:
+    """Bytes as people read them, in decimal units: `820 B`, `48.2 MB`."""
+    amount = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 999.5:
+            return f"{amount:.0f} {unit}" if unit == "B" or amount >= 99.5 else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
 def gpus(gpu_type: str | None, count: int) -> str:
     """`RTX 4090`, `2x RTX 4090`, or `no GPU`."""
     if gpu_type is None:

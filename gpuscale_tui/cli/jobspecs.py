@@ -46,6 +46,23 @@ class EntryError(GpuscaleError):
 
 def specs_of(entry: Mapping[str, Any], around: Surroundings) -> list[JobSpec]:
     """The jobs of one entry: one, or one for each combination of its sweep. Raises EntryError."""
+    fields = _fields(entry, around)
+    try:
+        return _jobs(fields, around)
+    except FieldError as error:
+        raise EntryError([error]) from error
+
+
+def fields_of(entry: Mapping[str, Any], around: Surroundings) -> dict[str, Any]:
+    """What the keys of an entry mean for a specification that has all others already, secrets taken out of `env`;
+    `axes` are those of a sweep. Raises EntryError."""
+    fields = _fields(entry, around)
+    secrets = _split_secrets(fields) if "env" in fields else {}
+    return {**fields, "secret_env": {**secrets, **fields.get("secret_env", {})}}
+
+
+def _fields(entry: Mapping[str, Any], around: Surroundings) -> dict[str, Any]:
+    """Everything that is wrong is told at once."""
     errors: list[FieldError] = []
     fields: dict[str, Any] = {}
     for key, value in entry.items():
@@ -55,10 +72,7 @@ def specs_of(entry: Mapping[str, Any], around: Surroundings) -> list[JobSpec]:
             errors.append(error)
     if errors:
         raise EntryError(errors)
-    try:
-        return _jobs(fields, around)
-    except FieldError as error:
-        raise EntryError([error]) from error
+    return fields
 
 
 def _read(key: str, value: Any, around: Surroundings) -> dict[str, Any]:

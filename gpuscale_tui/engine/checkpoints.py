@@ -5,32 +5,33 @@ Functions of a connection are commands, one transaction each; the others work on
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gpuscale_tui.model.errors import GpuscaleError, NotFound, Refused
-from gpuscale_tui.model.jobs import StartFrom, job_label
+from gpuscale_tui.engine.copying import Copied, DownloadError, Stopped, download, look
+from gpuscale_tui.model.errors import NotFound, Refused
+from gpuscale_tui.model.jobs import JobSpec, StartFrom, job_label
 from gpuscale_tui.model.settings import Settings
 from gpuscale_tui.model.states import AttemptState, JobState
 from gpuscale_tui.store import events, jobs, snapshots
-from gpuscale_tui.store.checkpoints import FileEntry, Snapshot, SnapshotError, SnapshotStore, verify
+from gpuscale_tui.store.archive import FILE, Archive, Progress, Snapshot, SnapshotError
+from gpuscale_tui.store.checkpoints import SnapshotStore
 from gpuscale_tui.store.home import Home
+from gpuscale_tui.store.snapshots import SnapshotRow
 
-CHUNK = 1 << 20
-PART = ".gpuscale-part"
-"""Ending of a file that is being written; it gets its name once its hash is right."""
+__all__ = [
+    "Copied", "DownloadError", "Stopped", "archive", "archive_at", "ask_to_save", "branch_of", "broken",
+    "claim_removal", "download", "frees", "look", "must_be_kept", "newest_kept", "note_check", "pin", "refuse_removal",
+    "removable", "remove", "resume", "snapshot_store", "superfluous", "unpin",
+]  # fmt: skip
 
-
-class DownloadError(GpuscaleError):
-    """A snapshot could not be copied out: a file that is not as it was stored, a place that cannot be written."""
-
-
-class Stopped(GpuscaleError):
-    """Copying was stopped by its user; files that were finished stay."""
+MISSING = "not on disk"
+"""Said of a snapshot that is not where it should be."""
+CHECK_LASTS_MS = 24 * 3_600_000
+"""A snapshot whose every byte was compared so lately is taken for whole where its sizes are right."""
 
 
 def snapshot_store(home: Home, settings: Settings) -> SnapshotStore:
@@ -39,13 +40,96 @@ def snapshot_store(home: Home, settings: Settings) -> SnapshotStore:
     return SnapshotStore(Path(named).expanduser() if named else home.checkpoints)
 
 
-def must_be_kept(connection: sqlite3.Connection, start: StartFrom) -> None:
-    """Raise NotFound or Refused where there is no such snapshot or it was removed."""
+def archive(home: Home, settings: Settings) -> Archive:
+    """Where snapshots are kept by the settings, as verbs and screens see it."""
+    from gpuscale_tui.engine.s3_places import both_archives
+
+    return both_archives(settings, snapshot_store(home, settings)) or snapshot_store(home, settings)
+
+
+def archive_at(home: Home, settings: Settings, place: str) -> Archive:
+    """Where a snapshot is, by its `place`: those made before the settings changed are still where they were.
+
+    Raises Refused for one in object storage that the settings do not name any more.
+    """
+    if place == "dir":
+        return snapshot_store(home, settings)
+    if settings.checkpoints.s3 is None:
+        raise Refused("it is in object storage, and `s3` in [checkpoints] names none: set it again to reach it")
+    return archive(home, settings)
+
+
+def newest_kept(connection: sqlite3.Connection, job_id: int) -> SnapshotRow:
+    """The newest snapshot of a job in which nothing is known to be wrong, else the newest. Raises NotFound."""
+    if jobs.get(connection, job_id) is None:
+        raise NotFound(f"there is no job {job_label(job_id)}; `gpuscale queue` lists them")
+    rows = snapshots.kept(connection, job_id)
+    if not rows:
+        raise NotFound(
+            f"{job_label(job_id)} has no snapshot that is kept; `gpuscale retry` starts it from the beginning"
+        )
+    return next((row for row in rows if row.fault is None), rows[0])
+
+
+def must_be_kept(connection: sqlite3.Connection, start: StartFrom) -> SnapshotRow:
+    """What is known of a snapshot. Raises NotFound or Refused where there is none or it was removed."""
     row = snapshots.get(connection, start.job_id, start.snapshot)
     if row is None:
         raise NotFound(f"there is no snapshot {start.label}; `gpuscale checkpoints` lists them")
     if row.pruned_at is not None:
         raise Refused(f"snapshot {start.label} was removed; `gpuscale checkpoints` lists those that are kept")
+    return row
+
+
+def branch_of(connection: sqlite3.Connection, start: StartFrom) -> JobSpec:
+    """What a new job asks for that begins with this snapshot and is like its job in everything else.
+
+    Of its secrets there are the names: `commands.submit` takes their values from that job. Raises NotFound or Refused.
+    """
+    must_be_kept(connection, start)
+    job = jobs.get(connection, start.job_id)
+    assert job is not None, "a snapshot has a job"
+    return replace(job.spec, start_from=start, rehearse=False)
+
+
+def pin(connection: sqlite3.Connection, chosen: Iterable[StartFrom], *, user: str, now: int) -> list[StartFrom]:
+    """Keep snapshots until they are unpinned, whatever else is pruned; returns those that were not pinned before.
+
+    Raises NotFound, or Refused for one that was removed: then none is pinned.
+    """
+    found = list(dict.fromkeys(chosen))
+    for each in found:
+        must_be_kept(connection, each)
+    return [each for each in found if snapshots.pin(connection, each.job_id, each.snapshot, now=now, by=user)]
+
+
+def unpin(connection: sqlite3.Connection, chosen: Iterable[StartFrom], *, user: str, now: int) -> list[StartFrom]:
+    """Let snapshots be pruned like others; returns those that were pinned. Raises NotFound, Refused."""
+    found = list(dict.fromkeys(chosen))
+    for each in found:
+        must_be_kept(connection, each)
+    return [each for each in found if snapshots.unpin(connection, each.job_id, each.snapshot, now=now, by=user)]
+
+
+def ask_to_save(connection: sqlite3.Connection, job_id: int, *, user: str, now: int) -> int:
+    """Want a snapshot of a running job now; returns its attempt. A save that was asked for already goes on.
+
+    Raises NotFound, and Refused where its command does not run.
+    """
+    job = jobs.get(connection, job_id)
+    if job is None:
+        raise NotFound(f"there is no job {job_label(job_id)}; `gpuscale queue` lists them")
+    attempt = jobs.get_attempt(connection, job_id, job.attempt)
+    if job.state != JobState.RUNNING or attempt is None or attempt.state != AttemptState.RUNNING:
+        stage = "" if attempt is None or job.state != JobState.RUNNING else f" ({attempt.state})"
+        raise Refused(f"{job_label(job_id)} is {job.state}{stage}: only a job whose command runs can be saved")
+    jobs.ask_save(connection, job_id, user=user, now=now)
+    return job.attempt
+
+
+def note_check(connection: sqlite3.Connection, which: StartFrom, fault: str, *, now: int) -> None:
+    """Remember that every byte of a snapshot was compared, and what is wrong with it (empty: nothing)."""
+    snapshots.record_check(connection, which.job_id, which.snapshot, fault or None, now=now)
 
 
 def resume(connection: sqlite3.Connection, start: StartFrom, *, user: str, now: int) -> None:
@@ -70,6 +154,9 @@ def refuse_removal(connection: sqlite3.Connection, chosen: StartFrom) -> str:
     holder = snapshots.holder(connection, chosen.job_id, chosen.snapshot)
     if holder is not None:
         return f"{job_label(holder)} starts from it"
+    row = snapshots.get(connection, chosen.job_id, chosen.snapshot)
+    if row is not None and row.pinned_at is not None:
+        return "it is pinned; `gpuscale checkpoints unpin` lets it go"
     job = jobs.get(connection, chosen.job_id)
     attempt = jobs.get_attempt(connection, chosen.job_id, job.attempt) if job else None
     if attempt is not None and attempt.state in {AttemptState.ASSIGNED, AttemptState.STAGING}:
@@ -85,35 +172,81 @@ class Removal:
     staying: tuple[tuple[StartFrom, str], ...] = ()
 
 
-def removable(store: SnapshotStore, chosen: Iterable[StartFrom]) -> Removal:
+def superfluous(connection: sqlite3.Connection, store: Archive, job_id: int, keep: int) -> list[StartFrom]:
+    """The snapshots of a job besides the newest `keep`, the pinned ones and the last whole one. Reads files."""
+    found = store.superfluous(job_id, keep, pinned=snapshots.pinned(connection, job_id))
+    return [StartFrom(job_id, number) for number in found]
+
+
+def checked_lately(connection: sqlite3.Connection, job_ids: Collection[int], now: int) -> frozenset[StartFrom]:
+    """The snapshots of these jobs whose every byte was compared a short while ago, and was right."""
+    rows = [row for job_id in job_ids for row in snapshots.kept(connection, job_id)]
+    fresh = [row for row in rows if row.fault is None and row.checked_at and now - row.checked_at < CHECK_LASTS_MS]
+    return frozenset(StartFrom(row.job_id, row.number) for row in fresh)
+
+
+def removable(
+    store: Archive, chosen: Iterable[StartFrom], *, checked: Collection[StartFrom] = frozenset()
+) -> Removal:  # fmt: skip
     """Of the snapshots chosen, those without which their job still has a whole one. Reads and hashes files: blocking.
 
-    Raises Refused where the directory of all snapshots is not there: then nothing can be told.
+    Those `checked` lately are whole where their sizes are right. Raises Refused where the place of all snapshots is not
+    there: then nothing can be told.
     """
-    if not store.root.is_dir():
+    if isinstance(store, SnapshotStore) and not store.root.is_dir():
         raise Refused(f"{store.root} is not there: nothing was removed")
     going: list[StartFrom] = []
     staying: list[tuple[StartFrom, str]] = []
-    by_job: dict[int, list[StartFrom]] = {}
-    for each in dict.fromkeys(chosen):
-        by_job.setdefault(each.job_id, []).append(each)
-    for job_id, wanted in by_job.items():
-        last = _must_stay(store, job_id, {each.snapshot for each in wanted})
-        for each in wanted:
-            if each.snapshot == last:
-                staying.append((each, f"it is the last whole snapshot of {job_label(job_id)}"))
+    for job_id, wanted in _by_job(chosen).items():
+        last = _must_stay(store, job_id, wanted, checked)
+        for number in wanted:
+            if number == last:
+                staying.append((StartFrom(job_id, number), f"it is the last whole snapshot of {job_label(job_id)}"))
             else:
-                going.append(each)
+                going.append(StartFrom(job_id, number))
     return Removal(tuple(going), tuple(staying))
 
 
-def _must_stay(store: SnapshotStore, job_id: int, wanted: set[int]) -> int | None:
-    """The newest whole snapshot among those wanted gone, when no other is whole."""
+def _by_job(chosen: Iterable[StartFrom]) -> Mapping[int, list[int]]:
+    """Numbers by job, each once, in their order."""
+    found: dict[int, list[int]] = {}
+    for each in dict.fromkeys(chosen):
+        found.setdefault(each.job_id, []).append(each.snapshot)
+    return found
+
+
+def _must_stay(
+    store: Archive, job_id: int, wanted: Collection[int], checked: Collection[StartFrom]
+) -> int | None:  # fmt: skip
+    """The newest whole snapshot among those wanted gone, when no other is whole.
+
+    In object storage, where reading all is dear, the newest whole one by its marks stays in any case.
+    """
+    if not isinstance(store, SnapshotStore):
+        valid = store.newest_valid(job_id)
+        return valid.number if valid is not None and valid.number in wanted else None
     numbers = store.numbers(job_id)
     for number in [*(n for n in numbers if n not in wanted), *(n for n in numbers if n in wanted)]:
-        if broken(store, StartFrom(job_id, number), hashes=True) == "":
+        which = StartFrom(job_id, number)
+        if broken(store, which, hashes=which not in checked) == "":
             return number if number in wanted else None
     return None
+
+
+def frees(store: Archive, chosen: Iterable[StartFrom]) -> int:
+    """Bytes that go with these snapshots, by their manifests: what others of their jobs share stays. Blocking."""
+    freed = 0
+    for job_id, wanted in _by_job(chosen).items():
+        going: dict[str, int] = {}
+        staying: set[str] = set()
+        for snapshot in store.snapshots(job_id):
+            contents = {entry.sha256: entry.size for entry in snapshot.files if entry.kind == FILE}
+            if snapshot.number in wanted:
+                going |= contents
+            else:
+                staying |= contents.keys()
+        freed += sum(size for content, size in going.items() if content not in staying)
+    return freed
 
 
 def claim_removal(connection: sqlite3.Connection, chosen: Sequence[StartFrom], *, user: str, now: int) -> Removal:
@@ -130,27 +263,35 @@ def claim_removal(connection: sqlite3.Connection, chosen: Sequence[StartFrom], *
     return Removal(tuple(going), tuple(staying))
 
 
-def remove(store: SnapshotStore, chosen: Iterable[StartFrom]) -> None:
-    """Remove snapshots from disk. Blocking; raises OSError."""
+def remove(store: Archive, chosen: Iterable[StartFrom]) -> None:
+    """Remove snapshots that were claimed. One that is gone already is no error. Blocking; raises OSError."""
     for each in chosen:
         store.remove(each.job_id, each.snapshot)
 
 
-def broken(store: SnapshotStore, which: StartFrom, *, hashes: bool = False) -> str:
-    """What is wrong with a snapshot on disk, in words, or nothing; with `hashes` every byte is read. Blocking."""
-    if not (store.root / job_label(which.job_id) / str(which.snapshot)).is_dir():
-        return "not on disk"
+def broken(store: Archive, which: StartFrom, *, hashes: bool = False, progress: Progress | None = None) -> str:
+    """What is wrong with a snapshot where it is kept, in words, or nothing. Blocking.
+
+    With `hashes` every byte is read; without, object storage is not asked at all. What `progress` raises ends it.
+    """
+    directory = isinstance(store, SnapshotStore)
+    if not (directory or hashes):
+        return ""
+    if which.snapshot not in store.numbers(which.job_id):
+        return MISSING
     try:
         found = store.find(which.job_id, which.snapshot)
+        if hashes:
+            return store.verify(found, progress) or found.fault or ""
     except SnapshotError as error:
         return str(error)
-    if hashes:
-        return verify(found) or ""
-    return _wrong_sizes(found)
+    return _wrong_sizes(found) or found.fault or ""
 
 
 def _wrong_sizes(snapshot: Snapshot) -> str:
     for entry in snapshot.files:
+        if entry.kind != FILE:
+            continue
         try:
             size = os.lstat(snapshot.files_path / entry.name).st_size
         except OSError:
@@ -158,92 +299,3 @@ def _wrong_sizes(snapshot: Snapshot) -> str:
         if size != entry.size:
             return f"{entry.name!r} has {size} bytes, not {entry.size}"
     return ""
-
-
-Progress = Callable[[int, int], None]
-"""Hears of bytes done and bytes in all, from the thread that copies."""
-
-
-def in_the_way(snapshot: Snapshot, target: Path) -> list[str]:
-    """Names of the snapshot that are there already in a directory. Blocking; raises DownloadError for a hostile one."""
-    for entry in snapshot.files:
-        _place(target, entry)
-    return [entry.name for entry in snapshot.files if os.path.lexists(target / entry.name)]
-
-
-def download(
-    snapshot: Snapshot,
-    target: Path,
-    *,
-    overwrite: bool = False,
-    progress: Progress = lambda _done, _all: None,
-    stopped: Callable[[], bool] = lambda: False,
-) -> int:
-    """Copy a snapshot's files into a directory; every byte is held against the manifest. Returns bytes copied.
-
-    Blocking. A file that is there already is replaced only with `overwrite`; one that is cut short never gets its
-    name. Raises DownloadError, and Stopped once `stopped` says so.
-    """
-    done, size = 0, snapshot.size
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        for entry in snapshot.files:
-            place = _place(target, entry)
-            if not overwrite and os.path.lexists(place):
-                raise DownloadError(f"{place} is there already")
-            place.parent.mkdir(parents=True, exist_ok=True)
-            for count in _copy(snapshot, entry, place, stopped, overwrite=overwrite):
-                done += count
-                progress(done, size)
-    except OSError as error:
-        raise DownloadError(f"{error.filename or target}: {error.strerror}") from error
-    return done
-
-
-def _place(target: Path, entry: FileEntry) -> Path:
-    """Where a file goes. Raises DownloadError when a link in the directory would lead it elsewhere."""
-    place = target / entry.name
-    for parent in place.parents:
-        if parent == target:
-            return place
-        if parent.is_symlink():
-            raise DownloadError(f"{parent} is a link: nothing is written through it")
-    raise DownloadError(f"the file name {entry.name!r} leads out of the directory")
-
-
-def _copy(
-    snapshot: Snapshot, entry: FileEntry, place: Path, stopped: Callable[[], bool], *, overwrite: bool
-) -> Iterable[int]:
-    source, part = snapshot.files_path / entry.name, place.with_name(place.name[:200] + PART)
-    part.unlink(missing_ok=True)
-    digest = hashlib.sha256()
-    try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        with source.open("rb") as original, os.fdopen(os.open(part, flags, 0o600), "wb") as copy:
-            while data := original.read(CHUNK):
-                if stopped():
-                    raise Stopped(f"stopped; {part.parent} has the files that were finished")
-                copy.write(data)
-                digest.update(data)
-                yield len(data)
-            os.fchmod(copy.fileno(), entry.mode & 0o777)
-        if digest.hexdigest() != entry.sha256:
-            raise DownloadError(f"{entry.name!r} has changed since it was stored: it was not copied")
-        _give_its_name(part, place, overwrite=overwrite)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _give_its_name(part: Path, place: Path, *, overwrite: bool) -> None:
-    """A file that has appeared meanwhile is not replaced unasked."""
-    if overwrite:
-        part.replace(place)
-        return
-    try:
-        os.link(part, place)
-    except FileExistsError as error:
-        raise DownloadError(f"{place} is there already") from error
-    except OSError:  # a file system without hard links
-        if os.path.lexists(place):
-            raise DownloadError(f"{place} is there already") from None
-        part.replace(place)

@@ -13,6 +13,7 @@ from gpuscale_tui.store.snapshots import SnapshotRow
 Id = tuple[int, int]
 """Job and number of a snapshot."""
 STATES = ("kept", "removed")
+KINDS = ("interval", "last", "asked")
 FIELDS: Mapping[str, FieldKind] = {
     "job": label("j").told("the job, such as j17"),
     "name": TEXT.told("the job's name"),
@@ -20,6 +21,13 @@ FIELDS: Mapping[str, FieldKind] = {
     "no": NUMBER.told("its number"),
     "try": NUMBER.told("the attempt that wrote it"),
     "step": NUMBER.told("how far the job was"),
+    "epoch": NUMBER.told("how far the job was, in epochs"),
+    "loss": NUMBER.told("its loss then"),
+    "kind": words(*KINDS, help="why it was taken: by time, before an end, asked for"),
+    "pinned": words("yes", "no", help="whether it is kept whatever else is pruned"),
+    "stored": SIZE.told("the bytes that it added"),
+    "verified": AGE.told("since its every byte was compared"),
+    "fault": TEXT.told("what is wrong with it"),
     "size": SIZE.told("its bytes"),
     "files": NUMBER.told("how many files"),
     "age": AGE.told("since it was taken"),
@@ -32,16 +40,25 @@ _COLUMNS: Mapping[str, SqlField] = {
     "no": SqlField("s.number"),
     "try": SqlField("s.attempt"),
     "step": SqlField("s.step"),
+    "epoch": SqlField("s.epoch"),
+    "loss": SqlField("s.loss"),
+    "kind": SqlField("s.kind"),
+    "pinned": SqlField("CASE WHEN s.pinned_at IS NULL THEN 'no' ELSE 'yes' END"),
+    "stored": SqlField("s.stored"),
+    "verified": SqlField("({now} - s.checked_at)"),
+    "fault": SqlField("s.fault"),
     "size": SqlField("s.bytes"),
     "files": SqlField("s.files"),
     "age": SqlField("({now} - s.at)"),
 }
-SORTS = ("taken", "job", "name", "step", "size", "files")
+SORTS = ("taken", "job", "name", "step", "loss", "size", "stored", "files")
 _ORDERS = {
     "taken": ("s.at {down}, s.job_id {down}, s.number {down}", True),
     "job": ("s.job_id {up}, s.number DESC", False),
     "name": ("j.name COLLATE NOCASE {up}, s.job_id, s.number DESC", False),
     "step": ("s.step IS NULL, s.step {down}, s.job_id, s.number DESC", True),
+    "loss": ("s.loss IS NULL, s.loss {up}, s.job_id, s.number DESC", False),
+    "stored": ("s.stored IS NULL, s.stored {down}, s.job_id, s.number DESC", True),
     "size": ("s.bytes {down}, s.job_id, s.number DESC", True),
     "files": ("s.files {down}, s.job_id, s.number DESC", True),
 }

@@ -1,59 +1,33 @@
-"""What can be done with snapshots: fetched, resumed from, branched, removed."""
+"""What can be done with snapshots: fetched, verified, pinned, resumed from, branched, removed."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
 from collections.abc import Hashable, Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpuscale_tui.model.errors import GpuscaleError
 from gpuscale_tui.model.jobs import job_label
-from gpuscale_tui.tui.format import clean, plural, share, size, span
+from gpuscale_tui.tui.checkpoint_files import NAMED, CheckpointFiles
+from gpuscale_tui.tui.format import clean, plural, size, span
 
 if TYPE_CHECKING:
-    from gpuscale_tui.store.checkpoints import Snapshot
-    from gpuscale_tui.tui.app import GpuscaleApp
     from gpuscale_tui.tui.snapshot_cells import SnapshotLine
 
-TELL_SEC = 0.5
-"""How often a copy says how far it is."""
-NAMED = 5
+WHY = {"interval": "by time", "last": "before its attempt ended", "asked": "because it was asked for"}
 
 
-class CheckpointHandlers:
+class CheckpointHandlers(CheckpointFiles):
     """Mixed into the screen of snapshots."""
 
-    transfer: tuple[str, str]
     marked: frozenset[Hashable]
-    _stop: threading.Event | None = None
-
-    @property
-    def gpuscale(self) -> GpuscaleApp:
-        """The application."""
-        raise NotImplementedError
-
-    @property
-    def pointed(self) -> SnapshotLine | None:
-        """The snapshot under the cursor."""
-        raise NotImplementedError
 
     async def rows_for(self, ids: Iterable[Hashable]) -> Sequence[SnapshotLine]:
         """The rows of these snapshots."""
         raise NotImplementedError
 
-    def forget_disk(self, ids: Iterable[tuple[int, int]]) -> None:
-        """These may look different on disk now."""
-        raise NotImplementedError
-
     def mark(self, ids: frozenset[Hashable]) -> None:
         """Mark these and no others."""
-        raise NotImplementedError
-
-    def tell_title(self) -> None:
-        """Show the title anew."""
         raise NotImplementedError
 
     def do_open(self) -> None:
@@ -86,33 +60,39 @@ class CheckpointHandlers:
         app, snapshot = self.gpuscale, row.listed.snapshot
         only_ascii = app.look.glyphs.ascii
         step = f" at step {snapshot.step:,}" if snapshot.step is not None else ""
+        step += f", loss {snapshot.loss:.6g}" if snapshot.loss is not None else ""
         name = clean(row.listed.name, ascii_only=only_ascii)[:60]
         taken = f"{app.look.when(snapshot.at, app.now())}, {span(app.now() - snapshot.at)} ago"
+        took = f" It took {span(snapshot.took_ms)}" if snapshot.took_ms is not None else ""
+        added = f" and added {size(snapshot.stored)}" if snapshot.stored is not None else ""
         lines = [
             f"Of {job_label(snapshot.job_id)} {name}, attempt {snapshot.attempt}{step}.",
-            f"Taken {taken}: {plural(snapshot.files, 'file')}, {size(snapshot.bytes)}.",
+            f"Taken {taken} {WHY.get(snapshot.kind, '')}: {plural(snapshot.files, 'file')}, {size(snapshot.bytes)}.",
+            *([f"{took or ' It'}{added}.".strip()] if took or added else []),
         ]
         if snapshot.pruned_at is not None:
             return [*lines, f"Removed {app.look.when(snapshot.pruned_at, app.now())}."]
+        if snapshot.pinned_at is not None:
+            lines.append(f"Pinned {app.look.when(snapshot.pinned_at, app.now())}: it is not pruned; P lets it go.")
+        checked = snapshot.checked_at
+        if checked is not None and snapshot.fault is None:
+            lines.append(f"Verified {span(app.now() - checked)} ago: every byte was as it was stored.")
+        elif snapshot.fault is not None:
+            lines.append(f"Broken: {clean(snapshot.fault, ascii_only=only_ascii)}.")
+        else:
+            lines.append("Not verified since it was stored; v compares every byte.")
         if row.listed.needed_by is not None:
             lines.append(f"{job_label(row.listed.needed_by)} starts from it, so it stays.")
         if row.wrong:
             return [*lines, f"On disk: {clean(row.wrong, ascii_only=only_ascii)}."]
-        found = await self._found(row)
-        biggest = sorted(found.files, key=lambda entry: -entry.size)[:NAMED] if found else []
+        source = await self.found(row)
+        biggest = sorted(source[1].files, key=lambda entry: -entry.size)[:NAMED] if source else []
         return [*lines, *(f"{size(each.size):>9}  {clean(each.name, ascii_only=only_ascii)[:50]}" for each in biggest)]
 
-    async def _found(self, row: SnapshotLine) -> Snapshot | None:
-        """The snapshot on disk by its manifest; what is wrong with it is said."""
-        from gpuscale_tui.engine import checkpoints
-
-        app = self.gpuscale
-        store = checkpoints.snapshot_store(app.home, app.settings)
-        try:
-            return await asyncio.to_thread(store.find, *row.id)
-        except GpuscaleError as error:
-            app.notify(clean(str(error)), severity="error", timeout=6, markup=False)
-            return None
+    async def meant(self) -> list[SnapshotLine]:
+        """All that are marked, else the one under the cursor; without those that were removed."""
+        rows = list(await self.rows_for(self.marked)) if self.marked else [self.pointed] if self.pointed else []
+        return [row for row in rows if row.kept]
 
     # resume
 
@@ -133,8 +113,9 @@ class CheckpointHandlers:
                 f"Left aside: {plural(aside.count, 'newer snapshot')}, about {span(aside.ms)} of saved work{steps}."
                 " They stay on disk until the job has made enough others."
             )
-        if row.wrong:
-            words.append(f"It is not whole on disk: {clean(row.wrong)}. The job would fail at its start.")
+        wrong = row.wrong or row.listed.snapshot.fault
+        if wrong:
+            words.append(f"It is not whole: {clean(wrong)}. The job would fail at its start, or begin with another.")
         question = confirm(f"Resume {job_label(row.id[0])} from {row.label}?", words, "yes, resume it from here")
         app.push_screen(question, lambda sure: app.spawn(self._resume(row)) if sure else None)
 
@@ -151,116 +132,100 @@ class CheckpointHandlers:
         """Remove what is marked, else the one under the cursor, after saying what that frees."""
         from gpuscale_tui.tui.widgets.confirm import confirm
 
-        app = self.gpuscale
-        rows = list(await self.rows_for(self.marked)) if self.marked else [self.pointed] if self.pointed else []
-        rows = [row for row in rows if row.kept]
+        app, rows = self.gpuscale, await self.meant()
         if not rows:
             app.notify("They were removed already.", timeout=3)
             return
         what = rows[0].label if len(rows) == 1 else plural(len(rows), "snapshot")
-        freed = sum(row.listed.snapshot.bytes for row in rows)
+        freed = await self._frees(rows)
+        pinned = sum(row.listed.snapshot.pinned_at is not None for row in rows)
         words = [
             f"{', '.join(row.label for row in rows[:8])}{' and others' if len(rows) > 8 else ''}.",
-            f"It frees up to {size(freed)}: files that other snapshots share stay. It cannot be undone.",
+            f"It frees up to {size(freed)}: what other snapshots share stays. It cannot be undone.",
             "The last whole snapshot of a job stays, and one that a job starts from.",
+            *(
+                [f"{plural(pinned, 'pinned one')} {'stays' if pinned == 1 else 'stay'}; P lets them go."]
+                if pinned
+                else []
+            ),
         ]
         question = confirm(f"Remove {what}?", words, "yes, remove", "no, keep them")
         app.push_screen(question, lambda sure: app.spawn(self._prune(rows)) if sure else None)
 
-    async def _prune(self, rows: Sequence[SnapshotLine]) -> None:
+    async def _frees(self, rows: Sequence[SnapshotLine]) -> int:
+        """Bytes that go with them, by their manifests; by their sizes where those cannot be read or are far away."""
         from gpuscale_tui.engine import checkpoints
 
         app = self.gpuscale
-        store = checkpoints.snapshot_store(app.home, app.settings)
+        sizes = sum(row.listed.snapshot.bytes for row in rows)
+        here = [row.start for row in rows if row.listed.snapshot.place == "dir"]
+        if len(here) < len(rows):
+            return sizes
         try:
-            judged = await asyncio.to_thread(checkpoints.removable, store, [row.start for row in rows])
-            done = await app.command(checkpoints.claim_removal, judged.going, user=app.user, now=app.now())
+            return await asyncio.to_thread(checkpoints.frees, checkpoints.snapshot_store(app.home, app.settings), here)
+        except (GpuscaleError, OSError):
+            return sizes
+
+    async def _prune(self, rows: Sequence[SnapshotLine]) -> None:
+        going: list[str] = []
+        staying: list[str] = []
+        freed = 0
+        for place in dict.fromkeys(row.listed.snapshot.place for row in rows):
+            some = [row for row in rows if row.listed.snapshot.place == place]
+            done = await self._prune_at(place, some)
             if done is None:
                 return
+            going, staying, freed = going + done[0], staying + done[1], freed + done[2]
+        self.forget_disk(row.id for row in rows)
+        self.mark(frozenset())
+        app = self.gpuscale
+        app.notify(f"{plural(len(going), 'snapshot')} removed, {size(freed)} freed", timeout=4)
+        for words in staying:
+            app.notify(words, severity="warning", timeout=6, markup=False)
+
+    async def _prune_at(
+        self, place: str, rows: Sequence[SnapshotLine]
+    ) -> tuple[list[str], list[str], int] | None:  # fmt: skip
+        """Those that went, those that stay with the reason, and bytes that were freed; None when it failed."""
+        from gpuscale_tui.engine import checkpoints
+
+        app, now = self.gpuscale, self.gpuscale.now()
+        jobs = {row.start.job_id for row in rows}
+        checked = await app.reader.database.read(checkpoints.checked_lately, jobs, now)
+        try:
+            store = checkpoints.archive_at(app.home, app.settings, place)
+            judged = await asyncio.to_thread(
+                checkpoints.removable, store, [row.start for row in rows], checked=checked
+            )  # fmt: skip
+            done = await app.command(checkpoints.claim_removal, judged.going, user=app.user, now=now)
+            if done is None:
+                return None
+            freed = await asyncio.to_thread(checkpoints.frees, store, done[0].going)
             await asyncio.to_thread(checkpoints.remove, store, done[0].going)
         except (GpuscaleError, OSError) as error:
             app.notify(clean(str(error)), severity="error", timeout=8, markup=False)
-            return
-        self.forget_disk(row.id for row in rows)
-        self.mark(frozenset())
-        going = {each.label for each in done[0].going}
-        freed = sum(row.listed.snapshot.bytes for row in rows if row.label in going)
-        app.notify(f"{plural(len(going), 'snapshot')} removed, up to {size(freed)} freed", timeout=4)
-        for each, reason in (*judged.staying, *done[0].staying):
-            app.notify(f"{each.label} stays: {reason}", severity="warning", timeout=6, markup=False)
+            return None
+        stay = (*judged.staying, *done[0].staying)
+        return [each.label for each in done[0].going], [f"{each.label} stays: {why}" for each, why in stay], freed
 
-    # download
+    # pin
 
-    async def do_checkpoint_get(self) -> None:
-        """Ask where to, then copy."""
-        from gpuscale_tui.tui.form.directories import DirectoryPicker
-
-        row, app = self.pointed, self.gpuscale
-        if row is None:
-            return
-        start = f"{os.getcwd()}/{row.label.replace('/', '-')}"  # noqa: PTH109 - text to begin with
-        picker = DirectoryPicker(f"Copy snapshot {row.label} into which directory?", start, upload=False)
-        app.push_screen(picker, lambda path: app.spawn(self._get(row, Path(path).expanduser())) if path else None)
-
-    async def _get(self, row: SnapshotLine, target: Path) -> None:
-        """Ask before anything is replaced."""
-        from gpuscale_tui.engine import checkpoints
-        from gpuscale_tui.tui.widgets.confirm import confirm
-
-        app, found = self.gpuscale, await self._found(row)
-        if found is None:
-            return
-        try:
-            taken = await asyncio.to_thread(checkpoints.in_the_way, found, target)
-        except (GpuscaleError, OSError) as error:
-            app.notify(clean(str(error)), severity="error", timeout=8, markup=False)
-            return
-        if not taken:
-            await self._copy(found, row.label, target, overwrite=False)
-            return
-        names = ", ".join(clean(name)[:40] for name in taken[:NAMED])
-        words = [f"{clean(str(target))} has {plural(len(taken), 'file')} of the same name: {names}.", "They are lost."]
-        question = confirm("Replace what is there?", words, "yes, replace them", "no, copy nothing")
-        app.push_screen(
-            question, lambda sure: app.spawn(self._copy(found, row.label, target, overwrite=True)) if sure else None
-        )
-
-    async def _copy(self, found: Snapshot, label: str, target: Path, *, overwrite: bool) -> None:
-        """Copy off the loop, say how far it is, stop when asked."""
+    async def do_checkpoint_pin(self) -> None:
+        """Pin what is marked, else the one under the cursor; where all of it is pinned, let it go."""
         from gpuscale_tui.engine import checkpoints
 
-        app, stop = self.gpuscale, threading.Event()
-        so_far = [0]
-        self._stop = stop
+        app, rows = self.gpuscale, await self.meant()
+        pinned = bool(rows) and all(row.listed.snapshot.pinned_at is not None for row in rows)
+        step, back = (checkpoints.unpin, checkpoints.pin) if pinned else (checkpoints.pin, checkpoints.unpin)
+        done = await app.command(step, [row.start for row in rows], user=app.user, now=app.now())
+        if not done or not done[0]:
+            return
+        changed = done[0]
 
-        def heard(done: int, _all: int) -> None:
-            so_far[0] = done
+        async def undo() -> None:
+            await app.command(back, changed, user=app.user, now=app.now())
 
-        task = asyncio.create_task(
-            asyncio.to_thread(
-                checkpoints.download, found, target, overwrite=overwrite, progress=heard, stopped=stop.is_set
-            )
-        )
-        try:
-            while not task.done():
-                self._tell(f"{label}: {size(so_far[0])} of {size(found.size)}, {share(so_far[0], found.size)}")
-                await asyncio.wait([task], timeout=TELL_SEC)
-            copied = await task
-        except GpuscaleError as error:
-            app.notify(clean(str(error)), severity="error", timeout=8, markup=False)
-        else:
-            words = f"{label} copied to {clean(str(target))}: {size(copied)}, every byte as it was stored"
-            app.notify(words, timeout=6, markup=False)
-        finally:
-            stop.set()  # where this ends with the application, the thread does too
-            self._stop = None
-            self._tell("")
-
-    def _tell(self, words: str) -> None:
-        self.transfer = (words, "accent")
-        self.tell_title()
-
-    def do_checkpoint_stop(self) -> None:
-        """Stop copying."""
-        if self._stop is not None:
-            self._stop.set()
+        name = changed[0].label if len(changed) == 1 else plural(len(changed), "snapshot")
+        are = "is" if len(changed) == 1 else "are"
+        words = "not pinned any more" if pinned else "pinned: kept whatever else is pruned"
+        app.offer_undo(f"{name} {are} {words}", undo)

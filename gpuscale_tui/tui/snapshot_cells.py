@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 from gpuscale_tui.model.jobs import StartFrom, job_label
 from gpuscale_tui.store.snapshot_list import ListedSnapshot
@@ -14,6 +15,8 @@ from gpuscale_tui.tui.look import Line, Look, Span
 from gpuscale_tui.tui.widgets.columns import Column
 
 GONE = "not on disk"
+KINDS = {"interval": "by time", "last": "at end", "asked": "asked"}
+"""Why a snapshot was taken, in a word or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +47,32 @@ class SnapshotLine:
         return self.listed.snapshot.pruned_at is None
 
 
-def state(row: SnapshotLine, look: Look, _now: int) -> Span:
-    """Kept, removed, missing, broken, or in use."""
-    states = look.glyphs.states
+def state(row: SnapshotLine, look: Look, now: int) -> Span:
+    """Removed, missing, broken, in use, verified or kept; and whether it is pinned."""
+    glyphs, states = look.glyphs, look.glyphs.states
+    snapshot = row.listed.snapshot
+    pinned = f" {glyphs.mark} pinned" if snapshot.pinned_at is not None else ""
     if not row.kept:
         return f"{states['cancelled']} removed", "muted"
     if row.wrong == GONE:
-        return f"{states['failed']} missing", "bad"
-    if row.wrong:
-        return f"{states['failed']} broken", "bad"
+        return f"{states['failed']} missing{pinned}", "bad"
+    if row.wrong or snapshot.fault is not None:
+        return f"{states['failed']} broken{pinned}", "bad"
     if row.listed.needed_by is not None:
-        return f"{states['running']} for {job_label(row.listed.needed_by)}", "accent"
-    return (f"{states['done']} kept", "good") if row.wrong is not None else (f"{states['pending']} kept", "text")
+        return f"{states['running']} for {job_label(row.listed.needed_by)}{pinned}", "accent"
+    if snapshot.checked_at is not None:
+        return f"{states['done']} verified {_age(now - snapshot.checked_at)}{pinned}", "good"
+    if row.wrong is None:
+        return f"{states['pending']} kept{pinned}", "text"
+    return f"{states['done']} kept{pinned}", "good"
+
+
+def _age(milliseconds: int) -> str:
+    """In one unit: `<1m`, `12m`, `3h`, `40d`."""
+    minutes = milliseconds // 60_000
+    if minutes < 60:
+        return f"{minutes}m" if minutes >= 1 else "<1m"
+    return f"{minutes // 60}h" if minutes < 48 * 60 else f"{min(999, minutes // 1440)}d"
 
 
 def _step(row: SnapshotLine, _look: Look, _now: int) -> Span:
@@ -63,19 +80,40 @@ def _step(row: SnapshotLine, _look: Look, _now: int) -> Span:
     return ("-", "muted") if step is None else (f"{step:,}", "text")
 
 
+def _loss(row: SnapshotLine, _look: Look, _now: int) -> Span:
+    loss = row.listed.snapshot.loss
+    if loss is None:
+        return "-", "muted"
+    return (f"{loss:.4g}"[:7], "text") if isfinite(loss) else (f"!{loss:.0f}", "bad")
+
+
+def _kind(row: SnapshotLine, _look: Look, _now: int) -> Span:
+    return KINDS.get(row.listed.snapshot.kind, row.listed.snapshot.kind), "muted"
+
+
+def _stored(row: SnapshotLine, _look: Look, _now: int) -> Span:
+    stored = row.listed.snapshot.stored
+    return ("-", "muted") if stored is None else (size(stored), "text")
+
+
 COLUMNS: tuple[Column[SnapshotLine], ...] = (
     Column("job", "JOB", 6, lambda row, _look, _now: (job_label(row.listed.snapshot.job_id), "strong")),
-    Column("name", "NAME", 14, lambda row, look, _now: text(row.listed.name, look), grow=1, most=60),
+    Column("name", "NAME", 11, lambda row, look, _now: text(row.listed.name, look), grow=1, most=60),
     Column("", "NO", 4, lambda row, _look, _now: (str(row.listed.snapshot.number), "strong"), right=True),
-    Column("step", "STEP", 8, _step, right=True),
-    Column("", "TRY", 3, lambda row, _look, _now: (str(row.listed.snapshot.attempt), "muted"), right=True, drop=4),
-    Column("taken", "TAKEN", 11, lambda row, look, now: (look.when(row.listed.snapshot.at, now), "text"), drop=3),
+    Column("step", "STEP", 7, _step, right=True),
+    Column("loss", "LOSS", 7, _loss, right=True, drop=1,
+           value=lambda row, _now: row.listed.snapshot.loss),
+    Column("", "TRY", 3, lambda row, _look, _now: (str(row.listed.snapshot.attempt), "muted"), right=True, drop=6),
+    Column("", "WHY", 8, _kind, drop=3),
+    Column("taken", "TAKEN", 11, lambda row, look, now: (look.when(row.listed.snapshot.at, now), "text"), drop=5),
     Column("", "AGE", 6, lambda row, _look, now: (wait(now - row.listed.snapshot.at), "muted"), right=True),
     Column("files", "FILES", 5, lambda row, _look, _now: (f"{row.listed.snapshot.files:,}", "text"), right=True,
-           drop=2),
+           drop=4),
     Column("size", "SIZE", 8, lambda row, _look, _now: (size(row.listed.snapshot.bytes), "text"), right=True,
            value=lambda row, _now: row.listed.snapshot.bytes),
-    Column("", "STATE", 10, state),
+    Column("stored", "STORED", 8, _stored, right=True, drop=2,
+           value=lambda row, _now: row.listed.snapshot.stored),
+    Column("", "STATE", 23, state),
 )  # fmt: skip
 
 

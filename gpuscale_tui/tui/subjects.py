@@ -28,7 +28,7 @@ class Subject:
     snapshots: int = 0
     """How many snapshots are marked."""
     copying: bool = False
-    """A snapshot is being copied."""
+    """A snapshot is being copied or verified."""
 
     @property
     def jobs(self) -> frozenset[int]:
@@ -39,6 +39,9 @@ class Subject:
     def workers(self) -> frozenset[int]:
         """Ids of the machines that are meant: all marked ones, else the one under the cursor."""
         return self.marked or (frozenset({self.worker.id}) if self.worker else frozenset())
+
+
+BUSY = "a snapshot is being copied or verified: x stops that"
 
 
 def always(_subject: Subject) -> str:
@@ -103,12 +106,17 @@ def can_prune(subject: Subject) -> str:
 
 def can_get(subject: Subject) -> str:
     """One copy at a time."""
-    return "a snapshot is being copied: x stops that" if subject.copying else has_snapshot(subject)
+    return BUSY if subject.copying else has_snapshot(subject)
+
+
+def can_verify(subject: Subject) -> str:
+    """Some that are marked, or one that was not removed; while nothing else is read."""
+    return BUSY if subject.copying else can_prune(subject)
 
 
 def is_copying(subject: Subject) -> str:
-    """A copy can be stopped."""
-    return "" if subject.copying else "nothing is being copied"
+    """A copy, or a verification, can be stopped."""
+    return "" if subject.copying else "nothing is being copied or verified"
 
 
 def can_edit(subject: Subject) -> str:

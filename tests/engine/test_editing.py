@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,14 @@ from hypothesis import strategies as st
 
 from gpuscale_tui.engine import checkpoints, commands
 from gpuscale_tui.engine.checkpoints import DownloadError, Stopped
+from gpuscale_tui.engine.copying import PART, Standing
 from gpuscale_tui.engine.saver import _choose
 from gpuscale_tui.model.errors import FieldError, NotFound, Refused
 from gpuscale_tui.model.jobs import Job, StartFrom
 from gpuscale_tui.model.states import AttemptState, Cause, JobState
 from gpuscale_tui.store import jobs, queries, snapshots
-from gpuscale_tui.store.checkpoints import Snapshot, SnapshotError, SnapshotMeta, SnapshotStore
+from gpuscale_tui.store.archive import FileEntry, Snapshot, SnapshotError, SnapshotMeta
+from gpuscale_tui.store.checkpoints import SnapshotStore
 from gpuscale_tui.store.home import Home
 from gpuscale_tui.store.secrets import read_job_secrets
 from tests.store.support import T0, Bench, spec
@@ -200,17 +203,21 @@ def test_a_download_is_byte_exact_and_replaces_nothing_unasked(
     """Progress reaches the end; what is in the way is named first, and stays."""
     made = save(bench, store, bench.placed().job_id, 1, "one")
     target, told = tmp_path / "out", list[tuple[int, int]]()
-    assert checkpoints.in_the_way(made, target) == []
-    assert checkpoints.download(made, target, progress=lambda *so_far: told.append(so_far)) == made.size
+    assert checkpoints.look(made, target) == Standing()
+    done = checkpoints.download(store, made, target, progress=lambda *so_far: told.append(so_far))
+    assert (done.bytes, done.there) == (made.size, 0)
     assert told[-1] == (made.size, made.size)
     assert (target / "state/rng.bin").read_bytes() == (made.files_path / "state/rng.bin").read_bytes()
     assert (target / "model.pt").stat().st_mode & 0o777 == 0o640
-    assert checkpoints.in_the_way(made, target) == ["model.pt", "state/rng.bin"]
+    assert checkpoints.look(made, target).right == {"model.pt", "state/rng.bin"}
+    assert checkpoints.download(store, made, target).bytes == 0
     (target / "model.pt").write_text("mine")
+    assert checkpoints.look(made, target).taken == ("model.pt",)
     with pytest.raises(DownloadError, match="is there already"):
-        checkpoints.download(made, target)
+        checkpoints.download(store, made, target)
     assert (target / "model.pt").read_text() == "mine"
-    checkpoints.download(made, target, overwrite=True)
+    done = checkpoints.download(store, made, target, overwrite=True)
+    assert (done.bytes, done.there) == (made.files[0].size, made.size - made.files[0].size)
     assert (target / "model.pt").read_bytes() == (made.files_path / "model.pt").read_bytes()
 
 
@@ -221,18 +228,110 @@ def test_a_download_that_goes_wrong_leaves_nothing_half_done(
     made = save(bench, store, bench.placed().job_id, 1, "one")
     target = tmp_path / "out"
     with pytest.raises(Stopped):
-        checkpoints.download(made, target, stopped=lambda: True)
+        checkpoints.download(store, made, target, stopped=lambda: True)
     assert list(target.iterdir()) == []
     (made.files_path / "model.pt").write_text("XYZmodel.pt")
     with pytest.raises(DownloadError, match="has changed since it was stored"):
-        checkpoints.download(made, target)
+        checkpoints.download(store, made, target)
     assert list(target.iterdir()) == []
     (tmp_path / "elsewhere").mkdir()
     (target / "state").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(DownloadError, match="is a link"):
-        checkpoints.in_the_way(made, target)
+        checkpoints.look(made, target)
     with pytest.raises(DownloadError, match="File exists"):
-        checkpoints.download(made, made.path / "manifest.json")
+        checkpoints.download(store, made, made.path / "manifest.json")
+
+
+def test_a_copy_that_was_stopped_goes_on(bench: Bench, store: SnapshotStore, tmp_path: Path) -> None:
+    """What was finished is not copied again; what a killed copy left half written is replaced."""
+    made = save(bench, store, bench.placed().job_id, 1, "one")
+    target = tmp_path / "out"
+    asked = iter((False, True))
+    with pytest.raises(Stopped):
+        checkpoints.download(store, made, target, stopped=lambda: next(asked))
+    assert [path.name for path in target.iterdir() if path.is_file()] == ["model.pt"]
+    for part in target.rglob("*"):  # a name that only a part has
+        assert not part.name.endswith(PART)
+    (target / "state").mkdir(exist_ok=True)
+    left = target / "state" / f".{hashlib.sha256(b'state/rng.bin').hexdigest()[:16]}{PART}"
+    left.write_bytes(b"half")
+    done = checkpoints.download(store, made, target)
+    assert (done.bytes, done.there) == (made.files[1].size, made.files[0].size)
+    assert not left.exists()
+
+
+def test_what_prune_frees_is_told_by_contents(bench: Bench, store: SnapshotStore) -> None:
+    """What another snapshot shares stays; pinned ones stay whatever is asked."""
+    job_id = bench.advance(bench.placed(), AttemptState.STAGING, AttemptState.RUNNING).job_id
+    made = [save(bench, store, job_id, 1, content) for content in ("one", "one", "two")]
+    every = [StartFrom(job_id, snapshot.number) for snapshot in made]
+    assert checkpoints.frees(store, every[:1]) == 0
+    assert checkpoints.frees(store, every[:2]) == made[0].size
+    assert bench.write(checkpoints.pin, every[:1], user="ada", now=T0) == every[:1]
+    assert bench.write(checkpoints.pin, every[:1], user="ada", now=T0) == []
+    claimed = bench.write(checkpoints.claim_removal, every[:2], user="ada", now=T0)
+    assert claimed.going == (every[1],)
+    assert "pinned" in claimed.staying[0][1]
+    assert bench.write(checkpoints.unpin, every[:1], user="ada", now=T0) == every[:1]
+    assert bench.write(checkpoints.claim_removal, every[:1], user="ada", now=T0).going == (every[0],)
+    with pytest.raises(Refused, match="was removed"):
+        bench.write(checkpoints.pin, every[:1], user="ada", now=T0)
+
+
+def test_what_was_compared_lately_is_not_read_again(bench: Bench, store: SnapshotStore) -> None:
+    """A check of every byte is remembered with what is wrong, and for a day its sizes are enough."""
+    job_id = bench.placed().job_id
+    made = [save(bench, store, job_id, 1, content) for content in ("one", "two")]
+    every = [StartFrom(job_id, snapshot.number) for snapshot in made]
+    bench.write(checkpoints.note_check, every[1], "", now=T0)
+    checked = bench.read(checkpoints.checked_lately, [job_id], T0 + 1)
+    assert checked == {every[1]}
+    assert bench.read(checkpoints.checked_lately, [job_id], T0 + 2 * checkpoints.CHECK_LASTS_MS) == frozenset()
+    (made[1].files_path / "model.pt").write_text("owTmodel.pt"[: made[1].files[0].size])
+    assert checkpoints.removable(store, every[:1], checked=checked).going == (every[0],)
+    assert checkpoints.removable(store, every[:1]).going == ()
+    bench.write(checkpoints.note_check, every[1], "'model.pt' has changed", now=T0)
+    row = bench.read(snapshots.get, job_id, 2)
+    assert row is not None
+    assert (row.checked_at, row.fault) == (T0, "'model.pt' has changed")
+    assert bench.read(checkpoints.newest_kept, job_id).number == 1
+
+
+def test_a_snapshot_is_asked_for_while_the_command_runs(bench: Bench) -> None:
+    """Once; a job that waits or is being set up is refused."""
+    attempt = bench.placed()
+    with pytest.raises(Refused, match="only a job whose command runs"):
+        bench.write(checkpoints.ask_to_save, attempt.job_id, user="ada", now=T0)
+    bench.advance(attempt, AttemptState.STAGING, AttemptState.RUNNING)
+    assert bench.write(checkpoints.ask_to_save, attempt.job_id, user="ada", now=T0) == 1
+    bench.write(checkpoints.ask_to_save, attempt.job_id, user="ada", now=T0 + 5)
+    assert bench.read(jobs.save_asked, attempt.job_id) == T0
+    with pytest.raises(NotFound):
+        bench.write(checkpoints.ask_to_save, 99, user="ada", now=T0)
+
+
+def test_links_and_empty_directories_come_out_too(bench: Bench, store: SnapshotStore, tmp_path: Path) -> None:
+    """As they were: nothing is written through a link, whatever its name sorts before; a copy that is repeated copies
+    nothing."""
+    draft = store.begin(1)
+    (draft.path / "step_2").mkdir()
+    (draft.path / "step_2" / "w.pt").write_bytes(b"weights")
+    tree = [
+        FileEntry("latest", 0, 0o777, "", "link", "step_2"), FileEntry("empty", 0, 0o750, "", "directory"),
+        FileEntry("step_2/w.pt", 7, 0o600, hashlib.sha256(b"weights").hexdigest()),
+    ]  # fmt: skip
+    made = store.commit(draft, tree, SnapshotMeta(1, 1, 1, T0))
+    target = tmp_path / "out"
+    checkpoints.download(store, made, target)
+    assert (target / "latest" / "w.pt").read_bytes() == b"weights"
+    assert (target / "latest").is_symlink()
+    assert (target / "empty").stat().st_mode & 0o777 == 0o750
+    assert checkpoints.look(made, target).right == {"latest", "empty", "step_2/w.pt"}
+    (target / "latest").unlink()
+    (target / "latest").symlink_to("elsewhere")
+    assert checkpoints.look(made, target).taken == ("latest",)
+    checkpoints.download(store, made, target, overwrite=True)
+    assert str((target / "latest").readlink()) == "step_2"
 
 
 NAMES = st.lists(
@@ -255,6 +354,6 @@ def test_any_name_comes_out_as_it_went_in(
     for name in names:
         (draft.path / name).write_bytes(content)
     made = store.commit(draft, dict.fromkeys(names, 0o600), SnapshotMeta(1, 1, 1, T0))
-    checkpoints.download(made, root / "out")
+    checkpoints.download(store, made, root / "out")
     assert {path.name for path in (root / "out").iterdir()} == set(names)
     assert all((root / "out" / name).read_bytes() == content for name in names)

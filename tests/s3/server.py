@@ -59,7 +59,8 @@ class Asked:
 
 
 Rule = Callable[[Asked], str | None]
-"""What is to go wrong: `denied`, `500`, `drop` (the connection breaks), `flip` (a byte of the body changes)."""
+"""What is to go wrong: `denied`, `500`, `drop` (the connection breaks), `flip` (a byte of the body changes),
+`cut` (half of the answer comes)."""
 
 
 @dataclass(slots=True)
@@ -142,6 +143,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     service: Service
     timeout = 60
+    cut = False
 
     def log_message(self, *_words: object) -> None:
         """Nothing: addresses are secrets."""
@@ -168,6 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
         with self.service.lock:
             self.service.asked.append(asked)
             fault = next((found for rule in self.service.rules if (found := rule(asked))), None)
+        self.cut = fault == "cut"
         if fault == "drop":
             self.close_connection = True
             self.connection.close()
@@ -198,6 +201,9 @@ class _Handler(BaseHTTPRequestHandler):
         if "Content-Length" not in headers:
             self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
+        if self.cut:
+            self.close_connection = True
+            answer = answer[: len(answer) // 2]
         if self.command != "HEAD":
             self.wfile.write(answer)
 

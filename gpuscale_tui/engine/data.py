@@ -76,12 +76,16 @@ async def bring(
             except Unreachable:
                 raise
             except TransferError:  # perhaps it has changed since it was looked through
-                if not left or found[name] == await asyncio.to_thread(look, name, Path(path), memory, telling.moved):
+                if not left or await _same(found[name], Path(path), memory, telling):
                     raise
             else:
                 break
     await site.give(ref, {variable(name): each.path for name, each in found.items()})
     return done, [f"data set {name}: {left}" for name, each in found.items() for left in each.left_out]
+
+
+async def _same(known: DataSet, path: Path, memory: Path, telling: Telling) -> bool:
+    return known == await asyncio.to_thread(look, known.name, path, memory, telling.moved)
 
 
 async def _bring(site: Site, ref: AttemptRef, wanted: DataSet, beside: Sequence[str], telling: Telling) -> str:

@@ -45,7 +45,8 @@ async def stage(context: Context, site: Site, ref: AttemptRef, job: Job, saver: 
     """
     await site.prepare(ref)
     async with telling(context, job) as said:
-        done = await _Bringer(context, site, ref, job, said).all()
+        bringer = _Bringer(context, site, ref, job, said)
+        done = await bringer.all()
         said.begin("putting its checkpoints back")
         try:
             snapshot = await saver.restore(site, job)

@@ -23,6 +23,8 @@ OUTSIDE = {
     "autopilot": "a process around the engine; killed by the campaign",
     "background": "starts a process; killed by the campaign",
     "commands": "users' commands: no await, one transaction each",
+    "code": "git on this host: no order, job or dollar depends on it, and what it leaves is made anew",
+    "reach": "ways to a machine for its user: no await",
     "doctor": "a verb of its own that only looks",
     "doorbell": "nothing depends on it",
     "intake": "checks of a submission: no await",
@@ -36,6 +38,9 @@ UNREACHED: dict[str, str] = {
     "reloader.FileSources.aclose": "closes ports at the engine's end; those of the simulated world need no closing",
     "attempt.AttemptRun._why_stopped": "needs an exit that says stopped where the store does not yet say why: an engine"
     " that was told to stop writes the reason first",
+    "staging._Bringer._code": "needs git and a repository; what is fetched is made anew or found there",
+    "data._same": "only where an upload fails, to see whether its files have changed: it reads files of this host",
+    "telling._tell": "words for who waits, after seconds; nothing depends on them",
 }
 """Awaits that no scenario comes by (by `module.function`), and why."""
 

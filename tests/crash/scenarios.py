@@ -326,9 +326,13 @@ def made(name: str, *acts: tuple[float, Act], broken_at: Sequence[Breaking] = ()
 
 SECRET: dict[str, object] = {"secret_env": {"TOKEN": "x"}}
 BRINGS: dict[str, object] = {"workdir": str(WORKDIR), "checkpoint_dir": "out"}
+DATA: dict[str, object] = {"data": {"corpus": str(WORKDIR), "readme": str(WORKDIR / "README.txt")}}
+LEAVES = Work(steps=2, step_sec=15.0, every=50, outputs=2)
+"""Leaves outputs, one of them a link that is not fetched."""
 ALL = (
     made("quiet", (0, foreign), (1, submit(TRAIN, TRAIN, SHORT, SHORT))),
     made("brings", (1, submit(TRAIN, spec=BRINGS)), (150, evict)),
+    made("brings data", (1, submit(LEAVES, LEAVES, spec=DATA)), (500, submit(LEAVES, spec=DATA))),
     made(
         "moved", (0, foreign), (1, submit(TRAIN, TRAIN, TRAIN, SHORT)), (30, scale(1)), (120, evict),
         (170, release("busy")), (220, scale(-1)), (260, cancel(2)), (270, submit(SHORT)), (272, cancel(5)),

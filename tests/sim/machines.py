@@ -55,15 +55,17 @@ class Work:
     code: int = 0
     leaves: float = 5.0
     """How long it takes to end when it is asked to."""
+    outputs: int = 0
+    """How many files it leaves in OUTPUT_DIR, beside a link that leads out of it."""
 
     @property
     def command(self) -> str:
-        return f"train {self.steps} {self.step_sec} {self.every} {self.code} {self.leaves}"
+        return f"train {self.steps} {self.step_sec} {self.every} {self.code} {self.leaves} {self.outputs}"
 
     @classmethod
     def read(cls, command: str) -> Work:
-        _, steps, step_sec, every, code, leaves = command.split()
-        return cls(int(steps), float(step_sec), int(every), int(code), float(leaves))
+        _, steps, step_sec, every, code, leaves, outputs = command.split()
+        return cls(int(steps), float(step_sec), int(every), int(code), float(leaves), int(outputs))
 
 
 @dataclass(slots=True)
@@ -115,12 +117,12 @@ class Process:
         end = self.finished_at()
         if end is None or now < end or self.vanished():
             return None
-        size, kept = len(self.output(now)), bool(self.checkpoint(now))
+        size, kept, left = len(self.output(now)), bool(self.checkpoint(now)), self.work.outputs > 0
         if self.stopped_at == end:
-            return Exit(143, False, size, stopped=True, has_checkpoints=kept, lapsed=self.lapsed)
+            return Exit(143, False, size, True, kept, self.lapsed, has_outputs=left)
         if self.limit_at == end:
-            return Exit(143, True, size, has_checkpoints=kept)
-        return Exit(self.work.code, False, size, has_checkpoints=kept)
+            return Exit(143, True, size, has_checkpoints=kept, has_outputs=left)
+        return Exit(self.work.code, False, size, has_checkpoints=kept, has_outputs=left)
 
     def output(self, now: int) -> bytes:
         """All that it has written."""
@@ -142,6 +144,12 @@ class Process:
         if saved == self.base_step:
             return self.files
         return {STEP_FILE: str(saved).encode(), "model.bin": weights(self.name.split("-")[0], saved)}
+
+    def left(self, directory: str, now: int) -> dict[str, bytes]:
+        """What lies in one of its directories."""
+        if not directory.endswith("/outputs"):
+            return self.checkpoint(now)
+        return {f"result{number}": f"{self.name} {number}".encode() for number in range(self.work.outputs)}
 
     def next_change(self, now: int) -> int | None:
         """When its output grows next or it ends."""
@@ -523,13 +531,12 @@ class PretendedSite:
             process = self._process_of(directory)
             now = self._universe.now()
             at = process.saved_step(now) * 1000
-            return RemoteListing(
-                (
-                    RemoteFile(name, len(data), at, "file", 0o644, _stamp(data, at), changed_at=at)
-                    for name, data in sorted(process.checkpoint(now).items())
-                ),
-                clock=now,
-            )
+            files = [
+                RemoteFile(name, len(data), at, "file", 0o644, _stamp(data, at), changed_at=at)
+                for name, data in sorted(process.left(directory, now).items())
+            ]
+            links = [RemoteFile("zzz", 0, at, "link", 0o777, target="/etc")] if directory.endswith("/outputs") else []
+            return RemoteListing((*files, *links), clock=now)
 
         return await self._ask("list", listed, bound=120.0)
 
@@ -547,7 +554,7 @@ class PretendedSite:
         def began() -> dict[str, bytes]:
             if self._fails():
                 raise TransferError(f"{self.where}: the stream is not as asked")
-            return dict(self._process_of(directory).checkpoint(self._universe.now()))
+            return dict(self._process_of(directory).left(directory, self._universe.now()))
 
         content = await self._ask("fetch", began, bound=timeout_sec)
         after = {file.path: file.stamp for file in await self.list_tree(directory)}

@@ -21,6 +21,7 @@ import os
 import secrets
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -93,7 +94,7 @@ class SnapshotStore:
         """
         if isinstance(tree, Mapping):
             tree = self.measure(draft, tree)
-        entries = tuple(sorted(tree, key=lambda entry: entry.name))
+        entries = tuple(replace(entry, mode=entry.mode & 0o777) for entry in sorted(tree, key=lambda one: one.name))
         check_tree(entries)
         sealed = sealing.seal(draft, entries, self._places(draft))
         found = faults.find(partial(soundness.judge, draft.path), entries, sealed.fresh, self._kept(draft))

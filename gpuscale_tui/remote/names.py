@@ -12,21 +12,35 @@ BATCH_BYTES = 64 * 1024
 """Names of one request: they become arguments of one process."""
 _ODD = re.compile(rb"[\x00-\x1f\x7f\\]")
 
-READ_NAMES = """
-set --
-while IFS= read -r name; do
+_NAME = """
   case $name in
     (=*) set -- "$@" "./${name#=}";;
     (*) name=$(printf "%b." "${name#?}"); set -- "$@" "./${name%.}";;
   esac
+"""
+READ_NAME = f"""
+set --
+IFS= read -r name
+{_NAME}
+"""
+"""Makes the first line of stdin, a name, the only argument, with ./ before it. More may follow: read takes no more."""
+READ_NAMES = f"""
+set --
+while IFS= read -r name; do
+  {_NAME}
 done
 """
-"""Makes the names on stdin the arguments, each with ./ before it. The dot keeps newlines at the end of a name."""
+"""The same with each line of stdin. The dot keeps newlines at the end of a name."""
 
 
 def lines(names: Iterable[str]) -> bytes:
     """The names for READ_NAMES: as they are after a `=`, else after a `%` in the escapes of printf's %b."""
     return b"".join(_line(name.encode("utf-8", "surrogateescape")) for name in names)
+
+
+def is_simple(name: str) -> bool:
+    """Whether a program may print the name on a line of its own without changing it."""
+    return not _ODD.search(name.encode("utf-8", "surrogateescape"))
 
 
 def _line(name: bytes) -> bytes:

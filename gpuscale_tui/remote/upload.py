@@ -1,51 +1,71 @@
-"""Sends named files of a local directory to a machine as one tar stream."""
+"""Makes a directory on a machine hold exactly a tree of ours: put together beside it, checked, moved into place."""
 
 from __future__ import annotations
 
 import asyncio
-import io
-import os
-import stat
-import tarfile
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
-from gpuscale_tui.remote.channel import Channel
 from gpuscale_tui.remote.connection import Machine
 from gpuscale_tui.remote.errors import RemoteError, TransferError, Unreachable
-from gpuscale_tui.remote.paths import check_directory, is_plain
+from gpuscale_tui.remote.inspection import hashes
+from gpuscale_tui.remote.listing import list_tree
+from gpuscale_tui.remote.packing import send_archive
+from gpuscale_tui.remote.paths import check_directory, is_storable, shown
 from gpuscale_tui.remote.scripts import compact
-from gpuscale_tui.remote.tree import DIRECTORY, FILE, LINK, TreeFile
+from gpuscale_tui.remote.sending import SETTLE_SEC, LargeSending, settled
+from gpuscale_tui.remote.tree import DIRECTORY, FILE, LINK, RemoteFile, TreeFile
 from gpuscale_tui.remote.workdir import link_stays_inside
 
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer as Buffer
+LARGE_BYTES = 64 * 1024 * 1024
+MOST_ENTRIES = 1_000_000
 
-CHUNK = 256 * 1024
-SETTLE_SEC = 300
-"""How long the machine may take, once all was sent, to put the tree in its place."""
-END_MARK = ".gpuscale-upload-complete"
-"""The last file of the stream. Without it a stream cut between two files would pass for a whole one."""
-
-# $2 the directory; stdin: the tar stream
-PUT = compact(
-    f"""
+_GO = """
 echo gpuscale:begin
+LC_ALL=C
+export LC_ALL
 umask 077
-trap : PIPE
-cd && mkdir -p "./$2" || exit 1
-part=./$2.part.$$
-mkdir "$part" || exit 1
-if tar -xpof - -C "$part" && [ -e "$part/{END_MARK}" ]; then
-  rm -f "$part/{END_MARK}"
-  chmod 700 "$part"
-  # should another whole upload have come between the two, ours lands inside it and goes
-  rm -rf "./$2" && mv -f "$part" "./$2" && rm -rf "./$2/${{part##*/}}" && exit 0
-fi
-rm -rf "$part"
-exit 1
+cd || exit 1
+part=./$2.part.$3
+clear_away() {
+  if [ -e "$1" ] || [ -L "$1" ]; then rm -rf "$1" 2>/dev/null || { chmod -R u+rwx "$1"; rm -rf "$1"; }; fi
+}
+"""
+
+# $2 the directory, $3 the mark of the tree. Says whether something of the same tree is there; of others nothing stays.
+BEGIN = compact(
+    _GO
+    + """
+for other in "./$2".part.*; do
+  [ "$other" = "$part" ] || clear_away "$other"
+done
+if [ -d "$part" ]; then echo again; else mkdir -p "$part" && echo new || exit 1; fi
 """
 )
+
+# $2 the directory, $3 the mark; stdin: a tar stream
+PUT = compact(
+    _GO
+    + """
+trap : PIPE
+cd "$part" && exec tar -xpof -
+"""
+)
+
+# $2 the directory, $3 the mark. Should another whole upload have come meanwhile, ours lands inside it and goes.
+FINISH = compact(
+    _GO
+    + """
+chmod 700 "$part" && clear_away "./$2" && mv -f "$part" "./$2" || exit 1
+clear_away "./$2/${part##*/}"
+"""
+)
+
+# $2 the directory, $3 the mark
+DISCARD = compact(_GO + 'clear_away "$part"')
 
 
 async def put_tree(
@@ -57,142 +77,145 @@ async def put_tree(
 ) -> None:
     """Upload `files` so that the directory `ref_dir` on the machine holds exactly them.
 
-    `ref_dir` is relative to the remote home. The tree is unpacked beside it and moved into its place when it is
-    whole; what was in `ref_dir` is replaced. After a failure repeat the call. Permission bits travel, set-id bits do
-    not; symbolic links travel when they lead to a place in the same tree. `progress` is told the bytes sent so far.
-    Raises TransferError for a file that cannot be sent or a machine that cannot take it, Unreachable.
+    `ref_dir` is relative to the remote home. The tree is put together beside it and moved into its place when it is
+    whole: sizes and links are compared, and hashes where they are known and the machine has a program for them. What
+    was in `ref_dir` is replaced. After a failure repeat the call: what arrived is not sent again. Permission bits
+    travel, set-id bits do not, and the owner may always enter a directory; links must lead to a place in the tree.
+    `progress` is told the bytes sent so far, with those that were there already. Raises TransferError for a tree that
+    cannot be sent or a machine that cannot take it (of which nothing stays there then), Unreachable.
     """
     check_directory(ref_dir)
-    changed = asyncio.Event()
-    command = machine.command(PUT, ref_dir)
-    async with machine.channel(command, changed) as channel:
-        pipe = _Pipe(machine, channel, changed, progress)
-        packing = asyncio.create_task(asyncio.to_thread(_pack, tuple(files), pipe))
-        try:
-            await asyncio.shield(packing)
-        finally:
-            if not packing.done():
-                pipe.stop()
-                channel.abort()
-                await asyncio.wait([packing])  # the thread ends at its next write
-                packing.exception()
-        channel.write_eof()
-        await _wait_for_end(machine, channel, changed)
-
-
-class _Pipe(io.RawIOBase):
-    """The file object that tarfile writes to, in its thread; each write waits until the channel took it."""
-
-    def __init__(
-        self, machine: Machine, channel: Channel, changed: asyncio.Event, progress: Callable[[int], None] | None
-    ) -> None:
-        super().__init__()
-        self._machine = machine
-        self._channel = channel
-        self._changed = changed
-        self._progress = progress
-        self._loop = asyncio.get_running_loop()
-        self._sent = 0
-        self._stopped = False
-        self._broken = False
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Buffer, /) -> int:
-        sent = bytes(data)
-        if not self._broken:  # tarfile writes once more when it cleans up after an error
-            self._broken = True
-            asyncio.run_coroutine_threadsafe(self._send(sent), self._loop).result()
-            self._broken = False
-        return len(sent)
-
-    def stop(self) -> None:
-        self._stopped = True
-
-    async def _send(self, data: bytes) -> None:
-        if self._stopped:
-            raise TransferError("the upload was cancelled")
-        if self._channel.closed:
-            raise _ended(self._machine, self._channel)
-        await self._channel.feed(data)
-        self._sent += len(data)
-        if self._progress is not None:
-            self._progress(self._sent)
-
-
-async def _wait_for_end(machine: Machine, channel: Channel, changed: asyncio.Event) -> None:
+    _check(files)
+    put = _Put(machine, ref_dir, _mark(files), progress)
     try:
-        async with asyncio.timeout(SETTLE_SEC):
-            while not channel.drained:
-                changed.clear()
-                channel.take()
-                channel.controls.clear()
-                if not channel.drained:
-                    await changed.wait()
-    except TimeoutError as error:
-        raise Unreachable(f"{machine.where}: the upload was not confirmed within {SETTLE_SEC} s; repeat it") from error
-    if channel.exit_status != 0:
-        raise _ended(machine, channel)
+        await put.all(files)
+    except Unreachable:
+        raise
+    except TransferError:
+        with suppress(RemoteError):  # the first fault is the one to tell; the next upload clears away, too
+            await put.run(DISCARD, "clearing away")
+        raise
 
 
-def _ended(machine: Machine, channel: Channel) -> RemoteError:
-    if channel.exit_status is None:
-        return Unreachable(f"{machine.where}: the connection was lost during an upload; connect again and repeat it")
-    said = channel.excerpt() or "it said nothing"
-    return TransferError(f"{machine.where}: the machine could not unpack the upload ({said}); is its disk full?")
+@dataclass(slots=True)
+class _Put:
+    """One call of `put_tree`."""
 
+    machine: Machine
+    ref_dir: str
+    mark: str
+    progress: Callable[[int], None] | None
+    sent: int = 0
 
-def _pack(files: Sequence[TreeFile], pipe: _Pipe) -> None:
-    """Write the archive; runs in a thread. GNU format: every tar program reads its long names and large sizes."""
-    with tarfile.open(
-        fileobj=pipe, mode="w|", format=tarfile.GNU_FORMAT, bufsize=CHUNK, encoding="utf-8", errors="surrogateescape"
-    ) as archive:
+    @property
+    def part_dir(self) -> str:
+        return f"{self.ref_dir}.part.{self.mark}"
+
+    async def all(self, files: Sequence[TreeFile]) -> None:
+        there = await self._begin()
+        small = [file for file in files if not _is_large(file)]
+        lacking = [file for file in small if not _has(there, file)]
+        self._told(sum(file.size for file in small) - sum(file.size for file in lacking))
+        if lacking:
+            await self._send_small(lacking)
         for file in files:
-            _add(archive, file)
-        archive.addfile(_entry(END_MARK, 0o600, 0))
+            if _is_large(file):
+                held = there.get(file.path)
+                await LargeSending(self.machine, self.part_dir, file, self._told).send(held.size if held else 0)
+        await self._compare(files)
+        await self.run(FINISH, "putting the upload into its place")
+
+    async def run(self, script: str, label: str) -> bytes:
+        command = self.machine.command(script, self.ref_dir, self.mark)
+        done = await self.machine.run_command(command, stdin=b"", timeout_sec=SETTLE_SEC, label=label)
+        if done.exit_status != 0:
+            said = shown(done.stderr[:200].decode("utf-8", "replace").strip()) or "it said nothing"
+            raise TransferError(f"{self.machine.where}: {label} failed ({said}); is its disk full?")
+        return done.stdout
+
+    def _told(self, size: int) -> None:
+        self.sent += size
+        if self.progress is not None and size:
+            self.progress(self.sent)
+
+    async def _begin(self) -> Mapping[str, RemoteFile]:
+        """What is there of this tree from before."""
+        if (await self.run(BEGIN, "making room for the upload")).strip() != b"again":
+            return {}
+        return {file.path: file for file in await list_tree(self.machine, self.part_dir, max_entries=MOST_ENTRIES)}
+
+    async def _send_small(self, files: Sequence[TreeFile]) -> None:
+        changed = asyncio.Event()
+        command = self.machine.command(PUT, self.ref_dir, self.mark)
+        async with self.machine.channel(command, changed) as channel:
+            await send_archive(channel, files, self._told)
+            await settled(self.machine, channel)
+
+    async def _compare(self, files: Sequence[TreeFile]) -> None:
+        """The machine must have what was sent, and nothing but. Large files were hashed when they were sent."""
+        listed = await list_tree(self.machine, self.part_dir, max_entries=MOST_ENTRIES)
+        found = {file.path: file for file in listed}
+        wrong = [file.path for file in files if not _same(found.get(file.path), file)]
+        known = {path for file in files for path in (file.path, *_parents(file.path))}
+        wrong += [path for path in found if path not in known]
+        if not wrong:
+            sums = {file.path: file.sha256 for file in files if file.sha256 and not _is_large(file)}
+            theirs = await hashes(self.machine, self.part_dir, tuple(sums)) if sums else {}
+            wrong = [path for path in sums if path in theirs and theirs[path] != sums[path]]
+        if wrong:
+            raise TransferError(
+                f"{self.machine.where}: {shown(wrong[0])} is not there as it was sent ({len(wrong)} such); repeat it"
+            )
 
 
-def _add(archive: tarfile.TarFile, file: TreeFile) -> None:
-    if not is_plain(file.path):
-        raise TransferError(f"{file.path!r} is not a path inside the directory to send")
+def _is_large(file: TreeFile) -> bool:
+    return file.kind == FILE and file.size >= LARGE_BYTES
+
+
+def _same(found: RemoteFile | None, file: TreeFile) -> bool:
+    if found is None or found.kind != file.kind:
+        return False
     if file.kind == LINK:
-        archive.addfile(_link(file.path, file.target))
-        return
-    if file.kind == DIRECTORY:
-        entry = _entry(file.path, file.mode & 0o777, 0)
-        entry.type = tarfile.DIRTYPE
-        archive.addfile(entry)
-        return
-    path = file.source
-    if file.kind != FILE or path is None:
-        raise TransferError(f"{file.path!r} is no file with content; leave it out")
+        return found.target == file.target
+    return file.kind == DIRECTORY or found.size == file.size
+
+
+def _has(there: Mapping[str, RemoteFile], file: TreeFile) -> bool:
+    """Whether it has arrived before: tar sets a file's time when it has written it whole."""
+    found = there.get(file.path)
+    if found is None or file.kind != FILE or file.source is None:
+        return False
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
-            status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise TransferError(f"{path} is not a regular file; leave it out")
-            if status.st_size != file.size:
-                raise TransferError(f"{path} has {status.st_size} bytes, not {file.size}; repeat when it stands still")
-            entry = _entry(file.path, file.mode & 0o777, status.st_size)
-            entry.mtime = int(status.st_mtime)
-            archive.addfile(entry, stream)
-    except OSError as error:  # tarfile, too, raises OSError when a file is shorter than it was a moment ago
-        raise TransferError(
-            f"{path} could not be sent: {error.strerror or error}; repeat when it stands still"
-        ) from error
+        modified = int(file.source.stat().st_mtime) * 1000
+    except OSError:
+        return False
+    return _same(found, file) and found.mtime == modified and found.mode == file.mode & 0o777
 
 
-def _link(name: str, target: str) -> tarfile.TarInfo:
-    if not link_stays_inside(name, target):
-        raise TransferError(f"{name} links to {target}, out of the directory to send; leave it out")
-    entry = _entry(name, 0o777, 0)
-    entry.type = tarfile.SYMTYPE
-    entry.linkname = target
-    return entry
+def _mark(files: Iterable[TreeFile]) -> str:
+    """The same for the same tree, so that a repeated upload finds what arrived."""
+    facts = [(file.path, file.kind, file.mode, file.size, file.sha256, file.target) for file in files]
+    text = json.dumps(sorted(facts))
+    return hashlib.sha256(text.encode("ascii")).hexdigest()[:24]
 
 
-def _entry(name: str, mode: int, size: int) -> tarfile.TarInfo:
-    entry = tarfile.TarInfo(name)
-    entry.mode, entry.size = mode, size
-    return entry
+def _check(files: Sequence[TreeFile]) -> None:
+    kinds = {file.path: file.kind for file in files}
+    if len(kinds) != len(files):
+        raise TransferError("the tree to send has a name twice")
+    for file in files:
+        if not is_storable(file.path):
+            raise TransferError(f"{shown(file.path[:100])!r} is not a path inside the directory to send")
+        if file.kind not in {FILE, DIRECTORY, LINK}:
+            raise TransferError(f"{shown(file.path)} is no file, directory or link; leave it out")
+        if file.kind == LINK and not (link_stays_inside(file.path, file.target) and "\0" not in file.target):
+            raise TransferError(
+                f"{shown(file.path)} links to {shown(file.target)}, out of the directory to send; leave it out"
+            )
+        if any(kinds.get(parent, DIRECTORY) != DIRECTORY for parent in _parents(file.path)):
+            raise TransferError(f"{shown(file.path)} lies in something that is no directory")
+
+
+def _parents(path: str) -> list[str]:
+    parts = path.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]

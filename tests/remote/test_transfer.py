@@ -180,11 +180,11 @@ async def test_a_cancelled_upload_ends_its_thread(dash_site: Site, tmp_path: Pat
     assert read_tree(dash_site.home / WORK) == {}
 
 
-async def test_a_full_disk_there_is_told(dash_site: Site, tmp_path: Path) -> None:
+async def test_a_directory_that_cannot_be_made_is_told(dash_site: Site, tmp_path: Path) -> None:
     make_tree(tmp_path / "s", ("a",))
     (dash_site.home / "file").write_text("")
     machine = await dash_site.connect()
-    with pytest.raises(TransferError, match="could not unpack"):
+    with pytest.raises(TransferError, match="making room for the upload failed"):
         await put_tree(machine, "file/below", local_tree(tmp_path / "s", ("a",)))
 
 

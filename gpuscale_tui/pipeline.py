@@ -24,7 +24,7 @@ from gpuscale_tui.engine.engine import Engine, utc_ms
 from gpuscale_tui.engine.lock import running_engine
 from gpuscale_tui.model.durations import parse_duration
 from gpuscale_tui.model.errors import FieldError, GpuscaleError, NotFound
-from gpuscale_tui.model.jobs import JobSpec, is_secret_name, job_label, parse_label
+from gpuscale_tui.model.jobs import JobSpec, is_secret_name, job_label, parse_git, parse_label
 from gpuscale_tui.model.money import parse_usd
 from gpuscale_tui.model.settings import ProvidersConfig, ScalerConfig, Settings
 from gpuscale_tui.store import queries
@@ -41,7 +41,9 @@ class Job:
 
     `command` is a shell line, or a sequence of words that is run as given. `gpu_type` "none" asks for no GPU.
     `max_price` is US dollars per hour and GPU, `max_runtime` a number of seconds or a text such as "2h". `secrets` are
-    environment values that are kept out of the database and every log.
+    environment values that are kept out of the database and every log. `git` ("URL@REV") is cloned instead of a
+    `workdir`; `data` are files or directories by the name under which the job finds them. `stop_signal` tells the
+    command to save and end, for which it has `grace` (seconds, or a text such as "5m"). `rehearse`: moved on purpose.
     """
 
     command: str | Sequence[str]
@@ -59,6 +61,11 @@ class Job:
     project: str | None = None
     provider: str | None = None
     retries: int | None = None
+    git: str | None = None
+    data: Mapping[str, str | Path] = field(default_factory=dict)
+    stop_signal: str = "TERM"
+    grace: int | str | None = None
+    rehearse: bool = False
 
     def spec(self, settings: Settings) -> JobSpec:
         """The checked specification. Raises FieldError naming the field that is wrong."""
@@ -80,6 +87,11 @@ class Job:
             project=self.project,
             provider=self.provider,
             retries=self.retries,
+            git=None if self.git is None else parse_git(self.git),
+            data={name: _existing(name, path) for name, path in self.data.items()},
+            stop_signal=self.stop_signal.upper().removeprefix("SIG"),
+            grace_sec=_seconds(self.grace),
+            rehearse=self.rehearse,
             user=getpass.getuser(),
         )
 
@@ -108,6 +120,13 @@ def _directory(path: str | Path) -> str:
     if not directory.is_dir():
         raise FieldError("workdir", str(path), "a directory that exists")
     return str(directory)
+
+
+def _existing(name: str, path: str | Path) -> str:
+    found = Path(path).expanduser().absolute()
+    if not found.exists():
+        raise FieldError("data", f"{name}={path}", "a file or directory that exists")
+    return str(found)
 
 
 class Pipeline:

@@ -38,6 +38,7 @@ VERBS: Mapping[str, str] = MappingProxyType(
         "reap": "audit",
         "costs": "costs",
         "checkpoints": "checkpoints",
+        "get": "get",
         "ssh": "ssh",
         "forward": "forward",
         "market": "market",

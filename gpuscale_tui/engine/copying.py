@@ -13,9 +13,10 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from gpuscale_tui.model.errors import GpuscaleError
-from gpuscale_tui.store.archive import DIRECTORY, LINK, Archive, FileEntry, Progress, Snapshot, SnapshotError
+from gpuscale_tui.store.archive import DIRECTORY, LINK, FileEntry, Progress, Snapshot, SnapshotError
 
 CHUNK = 1 << 20
 PART = ".gpuscale-part"
@@ -28,6 +29,14 @@ class DownloadError(GpuscaleError):
 
 class Stopped(GpuscaleError):
     """Stopped by its user; what was finished stays."""
+
+
+class Source(Protocol):
+    """What files are read from; every `Archive` is one."""
+
+    def read(self, snapshot: Snapshot, entry: FileEntry) -> Iterator[bytes]:
+        """The content of one file, held against its entry."""
+        ...
 
 
 Asked = Callable[[], bool]
@@ -111,7 +120,7 @@ def place_of(target: Path, entry: FileEntry) -> Path:
 
 
 def download(
-    archive: Archive,
+    archive: Source,
     snapshot: Snapshot,
     target: Path,
     *,
@@ -145,7 +154,7 @@ def _check_room(target: Path, needed: int) -> None:
 
 
 def _put(  # noqa: PLR0917 - only called here
-    archive: Archive, snapshot: Snapshot, target: Path, missing: list[FileEntry], there: int, overwrite: bool,
+    archive: Source, snapshot: Snapshot, target: Path, missing: list[FileEntry], there: int, overwrite: bool,
     progress: Progress, stopped: Asked,
 ) -> int:  # fmt: skip
     """Directories, files, then links, so that nothing is written through one; returns bytes written."""
@@ -193,7 +202,7 @@ def _part_of(place: Path, entry: FileEntry) -> Path:
 
 
 def _copy(
-    archive: Archive, snapshot: Snapshot, entry: FileEntry, place: Path, stopped: Asked, *, overwrite: bool
+    archive: Source, snapshot: Snapshot, entry: FileEntry, place: Path, stopped: Asked, *, overwrite: bool
 ) -> Iterator[int]:
     part = _part_of(place, entry)
     part.unlink(missing_ok=True)

@@ -267,6 +267,7 @@ def _check_sources(spec: JobSpec) -> None:
         if spec.workdir is not None:
             raise FieldError("git", spec.git.label, "either git or workdir: the job works in one of them")
         _check_git(spec.git)
+    _check_data_names(spec)
     for name, path in spec.data.items():
         if not DATA_NAME.match(name):
             raise FieldError("data", name, "NAME=PATH with a name of letters, digits and underscores")
@@ -276,6 +277,16 @@ def _check_sources(spec: JobSpec) -> None:
         raise FieldError("stop_signal", spec.stop_signal, ", ".join(STOP_SIGNALS))
     if spec.grace_sec is not None and not 0 <= spec.grace_sec <= LONGEST_GRACE_SEC:
         raise FieldError("grace", spec.grace_sec, "0 seconds to 1 day, such as 30s or 5m")
+
+
+def _check_data_names(spec: JobSpec) -> None:
+    """A job finds each in `DATA_<NAME>`, in upper case, which nothing else may be called."""
+    variables = [f"DATA_{name.upper()}" for name in spec.data]
+    if len(set(variables)) < len(variables):
+        raise FieldError("data", ", ".join(spec.data), "names that differ by more than upper and lower case")
+    for name in (*spec.env, *spec.secret_env):
+        if name in variables:
+            raise FieldError("env", name, f"another name: the job is given {name} by us")
 
 
 def _check_command(spec: JobSpec) -> None:

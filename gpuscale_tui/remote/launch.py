@@ -16,7 +16,6 @@ SHELL_OWN_NAMES = frozenset(
         *(
             "_",
             "CHECKPOINT_DIR",
-            "OUTPUT_DIR",
             "EUID",
             "IFS",
             "LINENO",
@@ -111,7 +110,8 @@ def launch_script(launch: Launch, shell: str) -> bytes:
     lines = ['set -- "$@" ' + " ".join(quote(word) for word in words)]
     lines += [f"export {name}={quote(value)}" for name, value in launch.env.items()]
     lines.append(f'if [ -e "$1/{GIVEN}" ]; then . "$1/{GIVEN}"; fi')
-    place = 'export CHECKPOINT_DIR="$1/checkpoints" OUTPUT_DIR="$1/outputs"; cd "$1/work" || exit 126; export PWD'
+    outputs = "" if "OUTPUT_DIR" in launch.env else ' OUTPUT_DIR="$1/outputs"'
+    place = f'export CHECKPOINT_DIR="$1/checkpoints"{outputs}; cd "$1/work" || exit 126; export PWD'
     lines.append(f'{{ : > "$2"; {place}; shift 2; exec "$@"; }}')
     return _encode("the launch", "\n".join(lines) + "\n")
 

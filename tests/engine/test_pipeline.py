@@ -11,6 +11,7 @@ import pytest
 
 from gpuscale_tui import Job, Pipeline, ScalerConfig
 from gpuscale_tui.model.errors import FieldError, NotFound
+from gpuscale_tui.model.jobs import GitSource
 from tests.engine.conftest import IMAGE, SCALER, Rig, until
 
 pytestmark = pytest.mark.openssh
@@ -68,3 +69,26 @@ def test_the_package_itself_imports_nothing_heavy() -> None:
     """`import gpuscale_tui` costs nothing until the API is used."""
     code = "import gpuscale_tui, sys; sys.exit(any(name in sys.modules for name in ('asyncio', 'sqlite3', 'textual')))"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=90).returncode == 0
+
+
+def test_what_a_job_brings_and_how_it_ends(tmp_path: Path) -> None:
+    """The same fields as on the command line."""
+    (tmp_path / "set").mkdir()
+    job = Job(
+        command="true", git="https://h/x@v1", data={"set": tmp_path / "set"}, stop_signal="sigusr1", grace="2m",
+        rehearse=True,
+    )  # fmt: skip
+    spec = job.spec(Pipeline(home=tmp_path / "home", environ={}).settings)
+    assert (spec.git, spec.data) == (GitSource("https://h/x", "v1"), {"set": str(tmp_path / "set")})
+    assert (spec.stop_signal, spec.grace_sec, spec.rehearse) == ("USR1", 120, True)
+    work = Pipeline(home=tmp_path / "home", environ={})
+    for field, wrong in (
+        ("git", Job(command="true", git="ext::sh")),
+        ("data", Job(command="true", data={"a": tmp_path / "nowhere"})),
+        ("data", Job(command="true", data={"a": tmp_path, "A": tmp_path})),
+        ("env", Job(command="true", data={"a": tmp_path}, env={"DATA_A": "mine"})),
+        ("grace", Job(command="true", grace="never")),
+    ):
+        with pytest.raises(FieldError) as error:
+            work.submit(wrong)
+        assert error.value.field in {field, "max_runtime", "duration"}

@@ -104,3 +104,10 @@ def test_the_longest_strings_arrive(shell: str, tmp_path: Path) -> None:
 def test_what_cannot_arrive_exactly_is_refused(wrong: dict[str, object], says: str) -> None:
     with pytest.raises(LaunchRefused, match=says):
         Launch(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_jobs_own_output_directory_is_its_own() -> None:
+    """Jobs had that name before we gave it."""
+    assert b'OUTPUT_DIR="$1/outputs"' in launch_script(Launch(command="true"), "/bin/sh")
+    own = launch_script(Launch(command="true", env={"OUTPUT_DIR": "/mine"}), "/bin/sh")
+    assert (own.count(b"OUTPUT_DIR"), b"export OUTPUT_DIR='/mine'" in own) == (1, True)

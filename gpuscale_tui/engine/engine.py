@@ -17,6 +17,7 @@ from typing import Self
 from gpuscale_tui.engine import doorbell, view
 from gpuscale_tui.engine.booter import Booter
 from gpuscale_tui.engine.checkpoints import snapshot_store
+from gpuscale_tui.engine.clearer import Clearer
 from gpuscale_tui.engine.context import Bells, Context, Control
 from gpuscale_tui.engine.expiry import Expiry
 from gpuscale_tui.engine.gauger import Gauger
@@ -54,7 +55,8 @@ from gpuscale_tui.store.home import Home
 LOGGER = logging.getLogger("gpuscale.engine")
 SERVICES = (
     "planner", "reconciler", "booter", "releaser", "placer", "runner", "tidier", "watcher", "packer", "treasurer",
-    "notifier", "wallet", "expiry", "reporter", "gauger", "rehearser", "keeper",
+    "notifier", "wallet", "expiry", "reporter", "gauger", "rehearser", "clearer",
+    "keeper",
 )  # fmt: skip
 QUIET_SEC: Mapping[str, float] = {
     "planner": 0.3, "reconciler": 0.1, "releaser": 0.1, "runner": 0.1, "tidier": 0.5, "keeper": 0.1, "watcher": 1.0,
@@ -265,6 +267,7 @@ async def work(context: Context, *, exit_when_idle: bool) -> None:
                 tidier,
                 Watcher(context, links, tasks, leaser),
                 Packer(context),
+                Clearer(context),
                 Treasurer(context),
                 Wallet(context),
                 Expiry(context),

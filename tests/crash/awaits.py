@@ -20,6 +20,7 @@ OUTSIDE = {
     "notifier": "messages, read from an outbox in the store; no order, job or dollar depends on it",
     "messenger": "the same",
     "packer": "housekeeping of logs",
+    "clearer": "housekeeping of snapshots, of what crashes left: tests/store/test_clearing.py",
     "autopilot": "a process around the engine; killed by the campaign",
     "background": "starts a process; killed by the campaign",
     "commands": "users' commands: no await, one transaction each",
@@ -38,6 +39,8 @@ UNREACHED: dict[str, str] = {
     "reloader.FileSources.aclose": "closes ports at the engine's end; those of the simulated world need no closing",
     "attempt.AttemptRun._why_stopped": "needs an exit that says stopped where the store does not yet say why: an engine"
     " that was told to stop writes the reason first",
+    "depot.LocalDepot._fetch": "where parts of files are kept is asked for files of 64 MB only; making it is harmless",
+    "saver.Saver._record": "a remark is told once, on file systems without hard links",
     "staging._Bringer._code": "needs git and a repository; what is fetched is made anew or found there",
     "data._same": "only where an upload fails, to see whether its files have changed: it reads files of this host",
     "telling._tell": "words for who waits, after seconds; nothing depends on them",

@@ -89,20 +89,39 @@ def claim(connection: sqlite3.Connection, job_id: int) -> Claim:
 def make_room(archive: Archive, claimed: Claim, job_id: int, wanted: int, quota: int, *, keep: int) -> Room:
     """Which snapshots go so that `wanted` bytes more of a job hold in its project's quota (bytes). Nothing is removed.
 
-    `keep` is how many of each job are kept anyway. Reads manifests, not files: the last whole one of a job is taken to
-    be the newest without a fault. Raises OSError where they cannot be read.
+    `keep` is how many of each job are kept anyway. Before another job loses a snapshot, the last whole one of it is
+    looked for by its bytes. Raises OSError where they cannot be read.
     """
-    held: list[Held] = []
-    for each in claimed.job_ids:
-        held += _held(each, archive.snapshots(each), claimed.staying, keep)
-    return plan(held, job_id, wanted, quota, claimed.project)
+    found = {each: archive.snapshots(each) for each in claimed.job_ids}
+    lasts = {each: _last(snapshots_) for each, snapshots_ in found.items()}
+    checked = {job_id}
+    while True:
+        held = [
+            one for each, snapshots_ in found.items()
+            for one in _held(each, snapshots_, claimed.staying, lasts[each], keep)
+        ]  # fmt: skip
+        room = plan(held, job_id, wanted, quota, claimed.project)
+        losing = {each for each, _ in room.before} - checked
+        if not losing:
+            return room
+        for each in losing:
+            valid = archive.newest_valid(each)
+            lasts[each] = valid.number if valid is not None else None
+        checked |= losing
 
 
-def _held(job_id: int, found: Sequence[Snapshot], staying: Mapping[tuple[int, int], str], keep: int) -> Iterable[Held]:
-    last = next((each.number for each in found if each.fault is None), found[0].number if found else 0)
+def _last(found: Sequence[Snapshot]) -> int | None:
+    """The one that its job would go on from, as far as manifests tell."""
+    return next((each.number for each in found if each.fault is None), found[0].number if found else None)
+
+
+def _held(
+    job_id: int, found: Sequence[Snapshot], staying: Mapping[tuple[int, int], str], last: int | None, keep: int
+) -> Iterable[Held]:  # fmt: skip
+    """Of a job without a whole one, none goes."""
     for place, each in enumerate(found):
         contents = {entry.sha256: entry.size for entry in each.files if entry.kind == FILE}
-        reason = staying.get((job_id, each.number), "")
+        reason = staying.get((job_id, each.number), "" if last is not None else "none of its job is whole")
         yield Held(
             job_id, each.number, each.meta.at, contents, reason, last=each.number == last, surplus=place >= keep
         )  # fmt: skip

@@ -102,6 +102,16 @@ def test_room_is_made_by_what_is_on_disk(bench: Bench, tmp_path: Path) -> None:
     assert claimed.staying == {(jobs[0], 1): "pinned"}
     room = quota.make_room(store, claimed, jobs[1], 1_000_000, 4_100_000, keep=3)
     assert (room.used, room.before, room.after, room.refused) == (4_008_000, ((jobs[1], 1),), (), "")
+    room = quota.make_room(store, claimed, jobs[0], 1_000_000, 4_100_000, keep=3)
+    assert room.before == ((jobs[1], 1),)
+    (store.find(jobs[1], 2).files_path / "a").write_bytes(b"rotten")
+    room = quota.make_room(store, claimed, jobs[0], 1_000_000, 4_100_000, keep=3)
+    assert room.before == ((jobs[1], 2),), "the last whole one of a job stays, and it is not the newest"
+    (store.find(jobs[1], 1).files_path / "a").write_bytes(b"rotten")
+    room = quota.make_room(store, claimed, jobs[0], 1_000_000, 4_100_000, keep=3)
+    assert (room.before, room.after) == ((), ((jobs[0], 2),)), "where none is whole, none is thrown away"
+    (store.find(jobs[1], 1).files_path / "a").write_bytes(b"r" * 1_000_000)
+    (store.find(jobs[1], 2).files_path / "a").write_bytes(b"r" * 1_000_000)
     used = store.usage(jobs)
     assert used.keys() == set(jobs)
     assert all(2_004_000 < size < 2_010_000 for size in used.values()), "what two names share counts once"

@@ -73,10 +73,10 @@ class Words(click.Command):
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]")
 @home_option
 def ssh(place: tuple[str, int], command: Sequence[str], home: Home) -> None:
-    """Open a shell on the machine of a job or worker, by OpenSSH's client.
+    """Open a shell on the machine of a job or worker.
 
-    It begins where the job works. With a command it runs that instead: one word as a shell line, several as they
-    are. The exit code is the one over there; 255 where there was no way."""
+    By OpenSSH's client, where the job works. With a command it runs that instead: one word as a shell line, several
+    as they are. The exit code is the one over there; 255 where there was no way."""
     from gpuscale_tui.engine import reach
 
     target = read(home, find, place)

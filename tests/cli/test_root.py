@@ -65,7 +65,7 @@ def test_every_verb_that_uses_the_store_takes_a_home(name: str, command: click.C
     assert "--home" in options
     tables = {
         "queue", "show", "submit", "workers", "audit", "reap", "costs", "checkpoints list", "market", "status",
-        "doctor", "notify test",
+        "doctor", "get", "notify test",
     }  # fmt: skip
     assert ("--json" in options) == (name in tables)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from gpuscale_tui.engine.context import Context
 from gpuscale_tui.engine.depot import Seen, Taken, depot_of
+from gpuscale_tui.engine.room import RoomMaker
 from gpuscale_tui.model.errors import GpuscaleError
 from gpuscale_tui.model.jobs import Attempt, Job, StartFrom
 from gpuscale_tui.policy.completeness import Listing, complete
@@ -62,6 +63,7 @@ class Saver:
         self._attempt = attempt
         self._directory = f"{ref.directory}/checkpoints"
         self._depot = depot_of(context)
+        self._room = RoomMaker(context, attempt)
         self._saved: Signature | None = None
         self._seen: dict[str, Seen] = {}
         self._recalled = False
@@ -185,6 +187,8 @@ class Saver:
             self._job_name = "" if job is None else job.spec.name
         about, meta = self._describe(sight, kind)
         picked: Pick[RemoteFile] = sight.picked
+        wanted = sum(file.size for file in picked.files if file.kind == "file" and not self._is_known(file))
+        after = await self._room.make(wanted)
         while True:
             left_out = tuple(f"{path}: {reason}" for path, reason in picked.left_out)
             taken = await self._depot.take(
@@ -203,6 +207,8 @@ class Saver:
                 return True
         await self._record(taken.snapshot, taken, replace(about, took_ms=round((self._clock() - began) * 1000)))
         self._saved, self._seen = sight.signature, dict(taken.seen)
+        if taken.snapshot.fault is None:  # else the one before is still the last that the job can go on from
+            await self._room.remove(after)
         return True
 
     def _describe(self, sight: Sight, kind: str) -> tuple[About, SnapshotMeta]:
@@ -253,9 +259,7 @@ class Saver:
         old = await asyncio.to_thread(
             context.archive.superfluous, job_id, context.settings.checkpoints.keep, pinned=pinned, trusted=trusted
         )
-        for number in old:
-            if await context.db.write(snapshots.mark_pruned, job_id, number, now=context.now(), epoch=context.epoch):
-                await asyncio.to_thread(context.archive.remove, job_id, number)
+        await self._room.remove((job_id, number) for number in old)
 
 
 def was_cut_off(ended: Exit) -> bool:

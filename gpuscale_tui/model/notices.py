@@ -19,3 +19,4 @@ class NoticeKind(StrEnum):
     LEASE = "lease"
     BILL = "bill"
     REHEARSAL = "rehearsal"
+    QUOTA = "quota"

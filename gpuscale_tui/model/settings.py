@@ -295,8 +295,18 @@ class LogsConfig:
 
 
 NoticeName = Literal[
-    "job_done", "job_failed", "machine_lost", "budget", "balance", "orphan", "breaker", "stalled", "lease", "bill",
+    "job_done",
+    "job_failed",
+    "machine_lost",
+    "budget",
+    "balance",
+    "orphan",
+    "breaker",
+    "stalled",
+    "lease",
+    "bill",
     "rehearsal",
+    "quota",
 ]
 """The names of `model.notices.NoticeKind`, as users write them."""
 
@@ -313,7 +323,7 @@ class NotifyConfig:
     ] = field(default=(), repr=False)
     on: Annotated[tuple[NoticeName, ...], Meta(description="What is told; without job_done only what needs you.")] = (
         "job_failed", "machine_lost", "budget", "balance", "orphan", "breaker", "stalled", "lease", "bill",
-        "rehearsal",
+        "rehearsal", "quota",
     )  # fmt: skip
     min_interval_sec: Annotated[
         float, Meta(ge=1, le=86_400, description="Seconds between two messages to an address; what waits comes as one.")

@@ -24,6 +24,8 @@ TRAIN = Work(steps=6, step_sec=20.0, every=2)
 SHORT = Work(steps=1, step_sec=15.0, every=50)
 """Leaves no checkpoint."""
 LONG = Work(steps=20, step_sec=30.0, every=5)
+EAGER = Work(steps=40, step_sec=10.0, every=1)
+STUBBORN = Work(steps=20, step_sec=30.0, every=5, leaves=500.0)
 LIMITS = scaler(
     max_workers=3, max_hourly_budget=1.5, idle_timeout_sec=30.0, scale_up_threshold=1, lost_contact_sec=120.0
 )
@@ -306,7 +308,12 @@ def spend_freely(universe: Stage) -> None:
     universe.detach()
 
 
-def plan(name: str, *, budget: BudgetConfig | None = None, **limits: Any) -> Plan:
+def ask_save(job_id: int) -> Act:
+    """`gpuscale checkpoints save`."""
+    return command("save", lambda db, u: db.write(jobs.ask_save, job_id, user="sim", now=u.now()))
+
+
+def plan(name: str, *, budget: BudgetConfig | None = None, quota_mb: float = 0.0, **limits: Any) -> Plan:
     """A world with one marketplace."""
     settings = settings_of(replace(LIMITS, **limits))
     clore = replace(settings.providers.clore, order_type="on-demand")
@@ -314,7 +321,8 @@ def plan(name: str, *, budget: BudgetConfig | None = None, **limits: Any) -> Pla
         seed=name,
         settings=replace(
             settings, budget=budget or BudgetConfig(), providers=replace(settings.providers, clore=clore),
-            checkpoints=CheckpointConfig(interval_sec=45.0, keep=1), machines=MachinesConfig(pause_minutes=1.0),
+            checkpoints=CheckpointConfig(interval_sec=45.0, keep=1, quota_mb=quota_mb),
+            machines=MachinesConfig(pause_minutes=1.0),
         ),
     )  # fmt: skip
 
@@ -394,7 +402,7 @@ ALL = (
     made("recalls", (1, submit(TRAIN)), broken_at=[Breaking("AttemptRun._finish", "commit", "after")]),
     made(
         "stops and breaks", (1, submit(TRAIN)), (110, stop(at_once=True)),
-        broken_at=[Breaking("AttemptRun._stop_when_asked", "ssh stop", "after")],
+        broken_at=[Breaking("Stopping.watch", "ssh stop", "after")],
     ),
     made("terminated", (1, submit(TRAIN)), (110, faults(release_error=1.0)), (111, terminate), (300, faults()),
         shutdown_grace_sec=20.0,
@@ -413,6 +421,16 @@ ALL = (
     made(
         "by hand", (1, submit(SHORT)), (20, command("rent", rent_by_hand)), (60, command("rent", rent_nothing)),
         (200, submit(SHORT)), (400, rented_once),
+    ),
+    made("asks to save", (1, submit(LONG)), (200, ask_save(1)), (260, ask_save(1)), (261, evict)),
+    made("full of snapshots", (1, submit(LONG)), (480, evict), quota_mb=0.000_1),
+    made(  # it needs longer than its machine stays
+        "hurries", (1, submit(STUBBORN, spec={"grace_sec": 600})), (200, cancel(1)), (211, release("busy")),
+        (401, submit(SHORT)), shutdown_grace_sec=40.0,
+    ),
+    made(  # its machine waits for what it has left
+        "is slow", (1, submit(EAGER)), (200, faults(op_slow_sec=6.0)), (201, release("busy")), (400, faults()),
+        shutdown_grace_sec=30.0,
     ),
     made(
         "rehearses", (1, submit(LONG, spec={"rehearse": True})), (2, submit(TRAIN)), (150, rehearse(2)),

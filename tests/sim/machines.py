@@ -82,6 +82,8 @@ class Process:
     gone_at: int | None = None
     barred: bool = False
     lapsed: bool = False
+    killed: bool = False
+    """It would not end in time when it was asked to."""
     files: dict[str, bytes] = field(default_factory=dict)
     """What was put into its checkpoint directory before it began."""
 
@@ -119,7 +121,8 @@ class Process:
             return None
         size, kept, left = len(self.output(now)), bool(self.checkpoint(now)), self.work.outputs > 0
         if self.stopped_at == end:
-            return Exit(143, False, size, True, kept, self.lapsed, has_outputs=left)
+            code = 137 if self.killed else 143
+            return Exit(code, False, size, True, kept, self.lapsed, has_outputs=left, killed=self.killed)
         if self.limit_at == end:
             return Exit(143, True, size, has_checkpoints=kept, has_outputs=left)
         return Exit(self.work.code, False, size, has_checkpoints=kept, has_outputs=left)
@@ -137,6 +140,11 @@ class Process:
         """The step of its newest checkpoint."""
         reached = self.step(now) // self.work.every * self.work.every
         return max(self.base_step, reached)
+
+    def saved_at(self, now: int) -> int:
+        """When its newest checkpoint was written (ms)."""
+        began = self.started_at or 0
+        return began + int((self.saved_step(now) - self.base_step) * self.work.step_sec * 1000)
 
     def checkpoint(self, now: int) -> dict[str, bytes]:
         """Its checkpoint directory."""
@@ -458,9 +466,13 @@ class PretendedSite:
         process, now = self._machine.prepared(ref), self._universe.now()
         if process.started_at is None:
             process.barred = True
-        elif process.running(now) and process.stopped_at is None:
-            process.stopped_at = now + int(min(process.work.leaves, grace_sec) * 1000)
-            self._universe.note(self._machine.label, "stops", ref.name)
+        elif process.running(now):
+            told, latest = process.stopped_at is not None, now + grace_sec * 1000
+            wanted = process.stopped_at if process.stopped_at is not None else now + int(process.work.leaves * 1000)
+            process.stopped_at = min(wanted, latest)
+            process.killed |= wanted > latest
+            if not told:
+                self._universe.note(self._machine.label, "stops", ref.name)
         return process
 
     def _stopped(self, process: Process) -> Exit:
@@ -530,7 +542,7 @@ class PretendedSite:
         def listed() -> RemoteListing:
             process = self._process_of(directory)
             now = self._universe.now()
-            at = process.saved_step(now) * 1000
+            at = process.saved_at(now)
             files = [
                 RemoteFile(name, len(data), at, "file", 0o644, _stamp(data, at), changed_at=at)
                 for name, data in sorted(process.left(directory, now).items())

@@ -98,8 +98,8 @@ def branch(
 ) -> None:
     """Make a new job that begins with a snapshot of another.
 
-    Prints its id. It is like that one but for what is set here; the words after -- are its command, run as given. Of a job the newest
-    snapshot is taken."""
+    Prints its id. It is like that one but for what is set here; the words after -- are its command, run as given.
+    Of a job the newest snapshot is taken."""
     from gpuscale_tui.cli.jobspecs import EntryError, Surroundings
     from gpuscale_tui.engine import checkpoints as engine
     from gpuscale_tui.engine import commands

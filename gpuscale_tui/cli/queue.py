@@ -27,22 +27,26 @@ from gpuscale_tui.cli.formatting import (
     local,
     money,
     on_terminal,
+    plural,
     print_fields,
     print_json,
     print_lines,
     print_table,
+    size,
     span,
 )
 from gpuscale_tui.model.errors import NotFound
 from gpuscale_tui.model.jobs import Attempt, JobSpec, job_label, parse_label, worker_label
 from gpuscale_tui.model.states import JobState, Rehearsal
-from gpuscale_tui.store import queries
+from gpuscale_tui.store import losses, queries
 from gpuscale_tui.store.events import Event
 from gpuscale_tui.store.home import Home
 from gpuscale_tui.store.views import JobFilter, JobRow
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from gpuscale_tui.store.output_files import OutputRow
 
 ACTIVE = (JobState.RUNNING.value, JobState.PENDING.value)
 SCREENFUL = 200
@@ -129,18 +133,23 @@ class Story:
     rehearsal: Rehearsal = Rehearsal.NONE
     rehearsed: str = ""
     """How far the rehearsal of its move is, or what came of it."""
+    git_commit: str | None = None
+    outputs: tuple[OutputRow, ...] = ()
 
 
 def story(connection: sqlite3.Connection, job_id: int, *, alive: bool) -> Story:
     """All that is known of one job. Raises NotFound."""
-    from gpuscale_tui.store import jobs, rehearsals
+    from gpuscale_tui.store import jobs, output_files, rehearsals
 
     row = queries.job_row(connection, job_id, engine_alive=alive)
     job = jobs.get(connection, job_id)
     if row is None or job is None:
         raise NotFound(unknown_job(job_id))
     attempts, events = queries.attempts(connection, job_id), queries.job_events(connection, job_id)
-    return Story(row, job.spec, attempts, events, job.rehearsal, rehearsals.words(job))
+    return Story(
+        row, job.spec, attempts, events, job.rehearsal, rehearsals.words(job), job.git_commit,
+        tuple(output_files.of_job(connection, job_id)),
+    )  # fmt: skip
 
 
 @verb(example="gpuscale show j17")
@@ -158,12 +167,15 @@ def show(job_id: int, as_json: bool, home: Home) -> None:
                 **shapes.job(found.row),
                 "spec": shapes.spec(found.spec),
                 "rehearsal": {"state": found.rehearsal or None, "detail": found.rehearsed},
+                "git_commit": found.git_commit,
+                "outputs": [shapes.output(output) for output in found.outputs],
                 "attempts": [shapes.attempt(attempt) for attempt in found.attempts],
                 "events": [shapes.event(event) for event in found.events],
             }
         )
         return
-    print_fields([*_summary(found.row, found.spec), ("Rehearsal", found.rehearsed)])
+    print_fields([*_summary(found), ("Rehearsal", found.rehearsed)])
+    _section("Outputs", (_output_line(output) for output in found.outputs))
     _section("Attempts", (_attempt_line(attempt) for attempt in found.attempts))
     _section("Events", (_event_line(event) for event in found.events))
 
@@ -174,7 +186,8 @@ def _section(title: str, lines: Iterator[str]) -> None:
         print_lines(["", title, *(f"  {line}" for line in shown)])
 
 
-def _summary(row: JobRow, spec: JobSpec) -> list[tuple[str, str]]:
+def _summary(found: Story) -> list[tuple[str, str]]:
+    row, spec = found.row, found.spec
     limit = "" if row.max_price is None else f"{money(row.max_price)} per hour{' and GPU' if row.gpu_type else ''}"
     return [
         ("Job", f"{row.label}  {row.name}"),
@@ -188,6 +201,10 @@ def _summary(row: JobRow, spec: JobSpec) -> list[tuple[str, str]]:
         ("Longest run", span(spec.max_runtime_sec * 1000) if spec.max_runtime_sec else ""),
         ("Environment", " ".join([*(f"{k}={v}" for k, v in spec.env.items()), *(f"{k}=***" for k in spec.secret_env)])),
         ("Directory", spec.workdir or ""),
+        ("Code", _code(spec, found.git_commit)),
+        ("Data sets", " ".join(f"{name}={path}" for name, path in spec.data.items())),
+        ("Starts from", spec.start_from.label if spec.start_from else ""),
+        ("Told to end", _ending(spec)),
         ("Checkpoints", spec.checkpoint_dir or ""),
         ("Project", row.project or ""),
         ("User", row.user),
@@ -203,6 +220,25 @@ def _summary(row: JobRow, spec: JobSpec) -> list[tuple[str, str]]:
         ("Error", row.error or ""),
         ("Cost", money(row.cost, 4)),
     ]
+
+
+def _code(spec: JobSpec, commit: str | None) -> str:
+    if spec.git is None:
+        return ""
+    return spec.git.label + (f", commit {commit}" if commit else ", its commit is not known yet")
+
+
+def _ending(spec: JobSpec) -> str:
+    """Nothing where it is as usual."""
+    if spec.stop_signal == "TERM" and spec.grace_sec is None:
+        return ""
+    grace = "" if spec.grace_sec is None else f", then {span(spec.grace_sec * 1000)} to save and end"
+    return f"by SIG{spec.stop_signal}{grace}"
+
+
+def _output_line(output: OutputRow) -> str:
+    fetched = f"attempt {output.attempt}: {plural(output.files, 'file')}, {size(output.bytes)}, {local(output.at)}"
+    return f"{fetched}; {output.error}" if output.error else fetched
 
 
 def _where(row: JobRow) -> str:
@@ -221,9 +257,18 @@ def _attempt_line(attempt: Attempt) -> str:
         attempt.cause.value if attempt.cause else "",
         f"exit code {attempt.exit_code}" if attempt.exit_code is not None else "",
         f"{attempt.output_bytes:,} bytes of output",
-        f"resumed from snapshot {attempt.resumed_from}" if attempt.resumed_from is not None else "",
+        _resumed(attempt),
+        losses.in_words(attempt.lost) if attempt.lost is not None else "",
     ]
     return ", ".join(part for part in parts if part)
+
+
+def _resumed(attempt: Attempt) -> str:
+    if attempt.resumed_from is None:
+        return ""
+    step = f" at step {attempt.resumed_step}" if attempt.resumed_step is not None else ""
+    first = f", its first step was {attempt.first_step}" if attempt.first_step is not None else ""
+    return f"resumed from snapshot {attempt.resumed_from}{step}{first}"
 
 
 def _event_line(event: Event) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gpuscale_tui.model.jobs import Attempt, JobSpec
     from gpuscale_tui.store.events import Event
     from gpuscale_tui.store.market import OfferRow
+    from gpuscale_tui.store.output_files import OutputRow
     from gpuscale_tui.store.views import Costs, JobRow, Status, WorkerRow
 
 Json = dict[str, Any]
@@ -44,6 +45,8 @@ def job(row: JobRow) -> Json:
         "user": row.user,
         "provider": row.provider,
         "price_per_hour": usd(row.rate),
+        "rehearsal_state": row.rehearsal or None,
+        "resume_verified": row.rehearsal == "verified",
     }
 
 
@@ -61,6 +64,12 @@ def spec(spec: JobSpec) -> Json:
         "checkpoint_dir": spec.checkpoint_dir,
         "market": spec.market,
         "retries": spec.retries,
+        "from": spec.start_from.label if spec.start_from else None,
+        "git": spec.git.label if spec.git else None,
+        "data": dict(spec.data),
+        "stop_signal": spec.stop_signal,
+        "grace_sec": spec.grace_sec,
+        "rehearse": spec.rehearse,
     }
 
 
@@ -78,7 +87,23 @@ def attempt(row: Attempt) -> Json:
         "output_bytes": row.output_bytes,
         "resumed_from": row.resumed_from,
         "stalled_at": iso(row.stalled_at),
+        "resumed_step": row.resumed_step,
+        "first_step": row.first_step,
+        "lost": None
+        if row.lost is None
+        else {
+            "seconds": row.lost.ms / 1000,
+            "cost_usd": usd(row.lost.cost),
+            "steps": row.lost.steps,
+        },
     }
+
+
+def output(row: OutputRow) -> Json:
+    """What was fetched of a job's OUTPUT_DIR when an attempt ended."""
+    return {
+        "attempt": row.attempt, "at": iso(row.at), "files": row.files, "bytes": row.bytes, "error": row.error,
+    }  # fmt: skip
 
 
 def event(row: Event) -> Json:

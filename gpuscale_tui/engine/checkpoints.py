@@ -5,6 +5,7 @@ Functions of a connection are commands, one transaction each; the others work on
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -23,9 +24,9 @@ from gpuscale_tui.store.home import Home
 from gpuscale_tui.store.snapshots import SnapshotRow
 
 __all__ = [
-    "Copied", "DownloadError", "Stopped", "archive", "archive_at", "ask_to_save", "branch_of", "broken",
-    "claim_removal", "download", "frees", "look", "must_be_kept", "newest_kept", "note_check", "pin", "refuse_removal",
-    "removable", "remove", "resume", "snapshot_store", "superfluous", "unpin",
+    "Copied", "DownloadError", "Stopped", "archive", "archive_at", "ask_to_save", "ask_to_save_all", "branch_of",
+    "broken", "checked_lately", "claim_removal", "download", "frees", "look", "must_be_kept", "newest_kept",
+    "note_check", "pin", "refuse_removal", "removable", "remove", "resume", "snapshot_store", "superfluous", "unpin",
 ]  # fmt: skip
 
 MISSING = "not on disk"
@@ -125,6 +126,19 @@ def ask_to_save(connection: sqlite3.Connection, job_id: int, *, user: str, now: 
         raise Refused(f"{job_label(job_id)} is {job.state}{stage}: only a job whose command runs can be saved")
     jobs.ask_save(connection, job_id, user=user, now=now)
     return job.attempt
+
+
+def ask_to_save_all(connection: sqlite3.Connection, job_ids: Sequence[int], *, user: str, now: int) -> list[int]:
+    """Want a snapshot now of each of these whose command runs; returns those. One alone is refused with the reason."""
+    if len(job_ids) == 1:
+        ask_to_save(connection, job_ids[0], user=user, now=now)
+        return list(job_ids)
+    found = []
+    for job_id in job_ids:
+        with contextlib.suppress(Refused, NotFound):
+            ask_to_save(connection, job_id, user=user, now=now)
+            found.append(job_id)
+    return found
 
 
 def note_check(connection: sqlite3.Connection, which: StartFrom, fault: str, *, now: int) -> None:

@@ -76,6 +76,7 @@ JOB_FIELDS: Mapping[str, FieldKind] = MappingProxyType({
     "eta": DURATION.told("how long it still takes, by its own output"),
     "loss": NUMBER.told("its newest loss"),
     "ended": AGE.named("finished"),
+    "rehearsal": words("wanted", "moving", "resumed", "verified", "failed", help="how far its rehearsed move is"),
 })  # fmt: skip
 """What a filter of jobs knows."""
 
@@ -101,6 +102,7 @@ _SQL: Mapping[str, SqlField] = MappingProxyType({
     "provider": SqlField("coalesce((SELECT w.provider FROM workers w WHERE w.id = jobs.worker_id), provider)"),
     "image": SqlField("image"),
     "exit": SqlField("exit_code"),
+    "rehearsal": SqlField("rehearsal"),
     "cause": SqlField("cause"),
     "error": SqlField("error"),
     "age": SqlField("{now} - submitted_at"),

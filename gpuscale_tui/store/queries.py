@@ -150,8 +150,9 @@ def rows_of(connection: sqlite3.Connection, ids: Sequence[int], engine_alive: bo
     clock = why.engine_clock(connection, engine_alive)
     found = connection.execute(
         f"SELECT {why.JOB_COLUMNS}, j.name, j.priority, j.gpu_type, j.gpu_count, j.max_price, j.project, j.user,"
-        " w.order_id, coalesce(w.provider, j.provider) AS provider, w.rate, j.cost, j.submitted_at, j.started_at"
-        f" AS first_started_at FROM json_each(?) page CROSS JOIN jobs j ON j.id = page.value {why.JOB_JOINS}"
+        " w.order_id, coalesce(w.provider, j.provider) AS provider, w.rate, j.cost, j.submitted_at, j.rehearsal,"
+        " j.started_at AS first_started_at FROM json_each(?) page CROSS JOIN jobs j ON j.id = page.value"
+        f" {why.JOB_JOINS}"
         " ORDER BY page.key",
         (json.dumps(list(ids)),),
     )
@@ -183,6 +184,7 @@ def _job_row(row: sqlite3.Row, clock: int | None) -> JobRow:
         error=row["error"],
         cancelling=row["cancel_requested_at"] is not None,
         why=why.of_job(row, clock),
+        rehearsal=row["rehearsal"],
     )
 
 

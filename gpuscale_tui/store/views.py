@@ -51,6 +51,8 @@ class JobRow:
     why: str
     progress: JobProgress | None = None
     """How far it is by its own output; only where that was asked for (`job_list`)."""
+    rehearsal: str = ""
+    """How far the rehearsal of its move is (`model.states.Rehearsal`)."""
 
     @property
     def label(self) -> str:

@@ -75,6 +75,26 @@ def _ended(row: JobRow | WorkerRow, look: Look, now: int) -> Span:
     return look.when(at, now), "muted"
 
 
+REHEARSALS = {
+    "wanted": ("pending", "muted"), "moving": ("staging", "accent"), "resumed": ("running", "accent"),
+    "verified": ("done", "good"), "failed": ("failed", "bad"),
+}  # fmt: skip
+"""Sign and role of how far the rehearsal of a move is."""
+
+
+RESUMES = {
+    "wanted": "a move will be rehearsed", "moving": "a move is being rehearsed",
+    "resumed": "a move is being rehearsed", "verified": "resume verified", "failed": "resume failed",
+}  # fmt: skip
+"""The same in a few words."""
+
+
+def _job_resume(row: JobRow, look: Look, _now: int) -> Span:
+    """Whether it is known to resume; nothing where nobody has tried that on purpose."""
+    state, role = REHEARSALS.get(row.rehearsal, ("", "text"))
+    return (f"{look.glyphs.states[state]} {row.rehearsal}", role) if state else ("", "text")
+
+
 def _job_why(row: JobRow, look: Look, _now: int) -> Span:
     return text(row.why, look, "muted")
 
@@ -150,6 +170,7 @@ JOB_COLUMNS: tuple[Column[JobRow], ...] = (
            drop=2, optional=True, value=lambda row, _now: _utc(row.started_at)),
     Column("", "EXIT", 4, lambda row, _look, _now: ("-" if row.exit_code is None else str(row.exit_code), "muted"),
            right=True, drop=2, optional=True),
+    Column("", "RESUME", 10, _job_resume, drop=2, optional=True),
     Column("", "WHY", 24, _job_why, grow=3, drop=10),
 )  # fmt: skip
 

@@ -11,6 +11,7 @@ from gpuscale_tui.store.views import JobRow
 from gpuscale_tui.tui.cells import job_time
 from gpuscale_tui.tui.format import clean, plural, usd
 from gpuscale_tui.tui.many import Ask, after_marks, ask_about_many, batches, cancel_costs_of_many
+from gpuscale_tui.tui.saving_handlers import SavingHandlers
 from gpuscale_tui.tui.subjects import Subject
 from gpuscale_tui.tui.undo import UNDO_MS
 
@@ -18,25 +19,10 @@ if TYPE_CHECKING:
     from gpuscale_tui.engine.steps import Cancelled
     from gpuscale_tui.store.many import ManyJobs
     from gpuscale_tui.store.undoing import Before, Undone
-    from gpuscale_tui.tui.app import GpuscaleApp
 
 
-class JobHandlers:
+class JobHandlers(SavingHandlers):
     """Mixed into a screen that has a `job`; where rows can be marked, all marked ones are meant."""
-
-    @property
-    def gpuscale(self) -> GpuscaleApp:
-        """The application."""
-        raise NotImplementedError
-
-    @property
-    def job(self) -> JobRow | None:
-        """The job that is meant."""
-        raise NotImplementedError
-
-    def subject(self) -> Subject:
-        """What actions would act on."""
-        raise NotImplementedError
 
     async def do_job_cancel(self) -> None:
         """Cancel, after asking."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import isfinite
 
 from gpuscale_tui.engine.outlook import JobOutlook
 from gpuscale_tui.model.durations import format_duration
-from gpuscale_tui.model.jobs import Attempt, Job, job_label, worker_label
+from gpuscale_tui.model.jobs import Attempt, Job, JobSpec, job_label, worker_label
 from gpuscale_tui.model.workers import Worker
+from gpuscale_tui.store import losses
 from gpuscale_tui.store.events import Event
 from gpuscale_tui.store.fleet import FleetSpan
+from gpuscale_tui.store.output_files import OutputRow
 from gpuscale_tui.store.progress import JobProgress, Usage
 from gpuscale_tui.store.snapshots import SnapshotRow
 from gpuscale_tui.store.unsaved import Unsaved
@@ -22,8 +25,11 @@ from gpuscale_tui.tui.outlook import Bill, cost_line, labelled, most_of, progres
 from gpuscale_tui.tui.page import Page
 from gpuscale_tui.tui.record_cells import event_words
 from gpuscale_tui.tui.strips import attempts_strip
+from gpuscale_tui.tui.widgets.axes import compact
 
 EVENTS_OF_AN_ATTEMPT = 12
+MOST_OUTPUTS = 8
+REHEARSED = {"verified": "good", "failed": "bad"}
 MOST_COMMAND, MOST_WHY = 2, 3
 """Lines of the summary that a long command and a long reason may take."""
 _REMOVED = re.compile(r"snapshot \d+ removed")
@@ -44,6 +50,9 @@ class JobStory:
     unsaved: Unsaved | None = None
     used: Usage | None = None
     outlook: JobOutlook | None = None
+    outputs: tuple[OutputRow, ...] = ()
+    rehearsed: str = ""
+    """How far the rehearsal of its move is, or what came of it."""
 
     @property
     def attempt(self) -> Attempt | None:
@@ -69,6 +78,8 @@ def write_summary(story: JobStory, page: Page, per_job: int | None, *, brief: bo
     lines += labelled("cost", [cost_line(_bill(story, now, per_job))], page)
     if row.state == "running":
         lines += labelled("unsaved", [unsaved_line(story.unsaved, look, now)], page)
+    if story.rehearsed and not brief:
+        lines += page.fact("rehearsal", story.rehearsed, REHEARSED.get(row.rehearsal, "accent"))[:MOST_WHY]
     return lines
 
 
@@ -94,6 +105,8 @@ def write_job(story: JobStory, page: Page) -> list[Line]:
     lines += [page.rule("story, newest first"), *_attempts(story, page)]
     if story.snapshots:
         lines += [page.rule("checkpoints"), *(_snapshot(snapshot, page) for snapshot in story.snapshots[:8])]
+    if story.outputs:
+        lines += [page.rule("outputs"), *(_output(output, page) for output in story.outputs[:MOST_OUTPUTS])]
     facts = [
         ("time", f"{job_time(row, page.now)}" + (", waiting" if row.state == "pending" else "")),
         ("needs", gpus(spec.gpu_type, spec.gpu_count) + limit),
@@ -113,10 +126,20 @@ def _details(story: JobStory) -> list[tuple[str, str]]:
         ("sweep", " ".join(f"{name}={value}" for name, value in spec.params.items())),
         ("environment", " ".join(_variables(story))),
         ("workdir", spec.workdir or ""),
+        ("git", spec.git.label if spec.git else ""),
+        ("commit", story.job.git_commit or ""),
+        ("data sets", " ".join(f"{name}={path}" for name, path in spec.data.items())),
+        ("told to end", _ending(spec)),
         ("saves in", spec.checkpoint_dir or ""),
         ("provider", spec.provider or "any"),
         ("put back", f"{plural(story.job.faults, 'time')} since it was submitted" if story.job.faults else ""),
     ]
+
+
+def _ending(spec: JobSpec) -> str:
+    """Nothing where it is as usual."""
+    grace = "" if spec.grace_sec is None else f", then {span(spec.grace_sec * 1000)} to save and end"
+    return f"by SIG{spec.stop_signal}{grace}" if grace or spec.stop_signal != "TERM" else ""
 
 
 def _variables(story: JobStory) -> list[str]:
@@ -147,15 +170,23 @@ def _attempt_line(attempt: Attempt, worker: Worker | None, page: Page) -> Line:
         machine += f" {worker.provider} {gpus(worker.gpu_type, worker.gpu_count)} {rate(worker.rate)}"
     words = f"{attempt.cause}" if ended else str(attempt.state)
     code = f", exit code {attempt.exit_code}" if attempt.exit_code else ""
-    resumed = f"  resumed from snapshot {attempt.resumed_from}" if attempt.resumed_from is not None else ""
+    lost = f"  {losses.in_words(attempt.lost)}" if attempt.lost is not None else ""
     since = None if ended else attempt.stalled_at
     stalled = "" if since is None else f"  does nothing, noticed {span(page.now - since)} ago"
     return [
         (f" {sign} ", f"state-{state}"), (f"attempt {attempt.number}", "strong"),
         (f" on {page.foreign(machine)}  ", "text"), (words.replace("_", " ") + code, f"state-{state}"),
-        (f"  {'after' if ended else 'for'} {held}", "muted"), (resumed, "accent"),
+        (f"  {'after' if ended else 'for'} {held}", "muted"), (_resumed(attempt), "accent"), (lost, "warn"),
         (stalled, "warn"),
     ]  # fmt: skip
+
+
+def _resumed(attempt: Attempt) -> str:
+    if attempt.resumed_from is None:
+        return ""
+    step = f" at step {attempt.resumed_step:,}" if attempt.resumed_step is not None else ""
+    first = f", went on at {attempt.first_step:,}" if attempt.first_step is not None else ""
+    return f"  resumed from snapshot {attempt.resumed_from}{step}{first}"
 
 
 def _tells(event: Event) -> bool:
@@ -178,8 +209,21 @@ def event_line(event: Event, page: Page, *, indent: bool = False, names_job: boo
 
 def _snapshot(snapshot: SnapshotRow, page: Page) -> Line:
     gone = "  removed from disk" if snapshot.pruned_at is not None else ""
-    role = "muted" if gone else "text"
+    step = f" at step {snapshot.step:,}" if snapshot.step is not None else ""
+    loss = f", loss {compact(snapshot.loss)}" if snapshot.loss is not None and isfinite(snapshot.loss) else ""
+    pinned = f"  {page.look.glyphs.mark} pinned" if snapshot.pinned_at is not None and not gone else ""
+    fault = f"  {page.look.glyphs.states['failed']} broken" if snapshot.fault is not None and not gone else ""
     return [
         (f" {snapshot.number:>4} ", "strong"), (f" {page.look.when(snapshot.at, page.now)} ", "muted"),
-        (f" attempt {snapshot.attempt}  {plural(snapshot.files, 'file')}, {size(snapshot.bytes)}{gone}", role),
+        (f" attempt {snapshot.attempt}{step}{loss}  {plural(snapshot.files, 'file')}, {size(snapshot.bytes)}{gone}",
+         "muted" if gone else "text"),
+        (pinned, "accent"), (fault, "bad"),
+    ]  # fmt: skip
+
+
+def _output(output: OutputRow, page: Page) -> Line:
+    return [
+        (f" {page.look.when(output.at, page.now)} ", "muted"),
+        (f" attempt {output.attempt}  {plural(output.files, 'file')}, {size(output.bytes)}", "text"),
+        (f"  {page.foreign(output.error)}" if output.error else "", "warn"),
     ]  # fmt: skip

@@ -119,6 +119,41 @@ def is_copying(subject: Subject) -> str:
     return "" if subject.copying else "nothing is being copied or verified"
 
 
+def can_save(subject: Subject) -> str:
+    """A job that runs, and an engine that would do it."""
+    if subject.engine == "none":
+        return "no engine runs that would save it: E starts one"
+    return "" if subject.marked else is_running(subject)
+
+
+def is_running(subject: Subject) -> str:
+    """A job that runs."""
+    job = subject.job
+    if job is None:
+        return "no job is selected"
+    return "" if job.state == "running" else f"{job_label(job.id)} is {job.state}: it runs on no machine now"
+
+
+def can_drill(subject: Subject) -> str:
+    """A job that waits or runs, and is not being rehearsed."""
+    job = subject.job
+    if job is None:
+        return "no job is selected"
+    if not _is_open(job):
+        return f"{job_label(job.id)} is {job.state}: only a job that waits or runs can be rehearsed"
+    under_way = job.rehearsal in {"wanted", "moving", "resumed"}
+    return f"{job_label(job.id)} is being rehearsed already" if under_way else ""
+
+
+def is_up(subject: Subject) -> str:
+    """A machine that can be reached, as far as is known."""
+    worker = subject.worker
+    if worker is None:
+        return "no machine is selected"
+    gone = worker.state in {"released", "lost"}
+    return f"{worker_label(worker.id)} is {worker.state}: it is not ours any more" if gone else ""
+
+
 def can_edit(subject: Subject) -> str:
     """A job that waits."""
     job = subject.job

@@ -85,6 +85,14 @@ class WorkerHandlers:
             text.append(clean(f"Now ({worker.state}): {worker.why}", ascii_only=ascii_only))
         self.gpuscale.push_screen(Notice(f"Why is {worker_label(worker.id)} {worker.state}?", text))
 
+    async def do_worker_shell(self) -> None:
+        """A shell on it, where its job works."""
+        from gpuscale_tui.engine import reach
+        from gpuscale_tui.tui.shell import open_shell
+
+        if self.worker is not None:
+            await open_shell(self.gpuscale, reach.of_worker, self.worker.id)
+
     def do_copy(self) -> None:
         """Its id."""
         if self.worker is not None:

@@ -19,9 +19,17 @@ from gpuscale_tui.tui.keymap import display_key
 HERE = Path(__file__).parent
 FILES: Mapping[str, tuple[str, ...]] = {
     "open": ("test_keys.py", "test_lists.py"),
-    "job": ("test_keys.py", "test_undo.py", "test_pages.py", "test_form_keys.py", "test_form.py", "test_frame.py"),
+    "job": (
+        "test_keys.py",
+        "test_undo.py",
+        "test_pages.py",
+        "test_form_keys.py",
+        "test_form.py",
+        "test_frame.py",
+        "test_running_jobs.py",
+    ),
     "checkpoint": ("test_checkpoints.py",),
-    "worker": ("test_keys.py", "test_undo.py", "test_pages.py", "test_frame.py"),
+    "worker": ("test_keys.py", "test_undo.py", "test_pages.py", "test_frame.py", "test_running_jobs.py"),
     "fleet": ("test_pages.py",),
     "scale": ("test_keys.py", "test_undo.py"),
     "host": ("test_keys.py", "test_market.py"),

@@ -13,7 +13,7 @@ from textual.widget import Widget
 from gpuscale_tui.engine import outlook
 from gpuscale_tui.model.jobs import job_label, worker_label
 from gpuscale_tui.model.money import parse_usd
-from gpuscale_tui.store import fleet, jobs, progress, queries, series, snapshots, workers
+from gpuscale_tui.store import fleet, jobs, output_files, progress, queries, rehearsals, series, snapshots, workers
 from gpuscale_tui.store.unsaved import unsaved
 from gpuscale_tui.store.views import JobRow
 from gpuscale_tui.tui.curves import LEAST, Course, metric_plot, use_plot
@@ -59,6 +59,8 @@ def read_story(connection: sqlite3.Connection, moment: Moment, job_id: int) -> J
         unsaved=unsaved(connection, moment.now, [job_id]).get(job_id),
         used=used.get(row.worker_id or 0),
         outlook=outlook.of_job(connection, job_id, moment.now),
+        outputs=tuple(output_files.of_job(connection, job_id)),
+        rehearsed=rehearsals.words(job),
     )
 
 

@@ -9,7 +9,7 @@ from textual.widget import Widget
 from gpuscale_tui.model.jobs import job_label
 from gpuscale_tui.store.job_list import JOB_FIELDS, JOB_SORTS, JobList, JobPage, JobView, rows_for
 from gpuscale_tui.store.views import JobRow
-from gpuscale_tui.tui.cells import JOB_COLUMNS
+from gpuscale_tui.tui.cells import JOB_COLUMNS, RESUMES
 from gpuscale_tui.tui.format import clean
 from gpuscale_tui.tui.job_handlers import JobHandlers
 from gpuscale_tui.tui.messages import RowPointed
@@ -92,7 +92,8 @@ class QueueScreen(ListScreen[JobPage, JobRow], JobHandlers):
         if job is None:
             self.why.tell(("", "text"), "")
         else:
-            self.why.tell((job_label(job.id), "title"), clean(job.why, ascii_only=self.gpuscale.look.glyphs.ascii))
+            words = "; ".join(part for part in (job.why, RESUMES.get(job.rehearsal, "")) if part)
+            self.why.tell((job_label(job.id), "title"), clean(words, ascii_only=self.gpuscale.look.glyphs.ascii))
 
     def do_open(self) -> None:
         """The job's page."""

@@ -3,7 +3,7 @@ PY ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench screenshots recording clean crash crash-points mutants
+.PHONY: help demo test check format bench screenshots recording clean crash crash-points mutants nanogpt
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -70,6 +70,12 @@ crash: $(VENV)/.dev  ## kill the real program N=200 times and check jobs, logs, 
 
 crash-points: $(VENV)/.dev  ## list every call at which the engine can die in the simulation; CRASHES=n lets it die n times
 	$(RUN)/python -m tests.crash.points $(if $(CRASHES),--run $(CRASHES))
+
+nanogpt: $(VENV)/.dev  ## nanoGPT itself on machines that are destroyed; needs GPUSCALE_TORCH_PYTHON, _NANOGPT_URL, _SHAKESPEARE
+	@test -n "$(GPUSCALE_TORCH_PYTHON)" -a -n "$(GPUSCALE_NANOGPT_URL)" -a -n "$(GPUSCALE_SHAKESPEARE)" || echo \
+	  "nanoGPT itself is left out: set GPUSCALE_TORCH_PYTHON (a Python with PyTorch), GPUSCALE_NANOGPT_URL (a repository" \
+	  "that git can clone) and GPUSCALE_SHAKESPEARE (input.txt); a stand-in is trained all the same."
+	$(RUN)/python -m pytest -q -s -rs tests/e2e/test_nanogpt.py
 
 mutants: $(VENV)/.dev  ## plant each bug of a list into a copy of the code: the tests must notice every one
 	$(RUN)/python scripts/mutants.py

@@ -36,6 +36,7 @@ poll_interval_sec = 0.5
 idle_timeout_sec = 1
 scale_up_threshold = 1
 lost_contact_sec = 3
+lease_hours = {lease}
 [checkpoints]
 interval_sec = 1
 settle_sec = {settle}
@@ -65,7 +66,7 @@ price_per_hour = 0.40
 def real_source(**more: int) -> Source:
     """nanoGPT itself."""
     python, url, text = (os.environ[name] for name in NEEDED)
-    return Source(url, Path(text), python, 600.0, **more)
+    return Source(url, Path(text), python, 300.0, **more)
 
 
 @dataclass
@@ -109,7 +110,9 @@ def on_the_market(place: Path, source: Source, *, spot: bool, at_most_sec: float
     """Train on the sandbox's marketplace, whose machines are taken away."""
     with running_sandbox() as sandbox:
         kind = "spot" if spot else "on-demand"
-        settings = COMMON.format(gpu="RTX 4090", settle=settle) + MARKET.format(url=sandbox.url, order_type=kind)
+        settings = COMMON.format(gpu="RTX 4090", settle=settle, lease=1) + MARKET.format(
+            url=sandbox.url, order_type=kind
+        )
         program = Program(place, settings, {"CLORE_API_KEY": sandbox.api_key})
         program.submit(source, "--gpu", "RTX 4090")
         Killer(program, source, lambda: _evict(sandbox), seed, at_most_sec).run()
@@ -158,7 +161,11 @@ def on_hosts(place: Path, source: Source, *, at_most_sec: float, settle: float, 
             HOST.format(name=f"host{number}", host=each.host, port=each.port, user=each.user)
             for number, each in enumerate(machines)
         ]
-        program = Program(place, COMMON.format(gpu="none", settle=settle) + "".join(blocks))
+        program = Program(
+            place,
+            COMMON.format(gpu="none", settle=settle, lease=0.006) + "".join(blocks),
+            engine="tests.e2e.quick_lease",
+        )
         program.submit(source)
 
         def kill() -> None:

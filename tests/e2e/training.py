@@ -83,6 +83,8 @@ class Program:
     place: Path
     settings: str
     environ: Mapping[str, str] = field(default_factory=dict)
+    engine: str = "gpuscale_tui"
+    """The module that runs the engine."""
 
     def __post_init__(self) -> None:
         self.home = Home(self.place / "home")
@@ -93,7 +95,8 @@ class Program:
     @property
     def _everything(self) -> dict[str, Any]:
         places = {"GPUSCALE_HOME": str(self.home.path), "GPUSCALE_CONFIG": str(self.config)}
-        return {"env": {**os.environ, **self.environ, **places}, "cwd": self.place}
+        paths = os.pathsep.join([str(HERE.parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+        return {"env": {**os.environ, **self.environ, **places, "PYTHONPATH": paths}, "cwd": self.place}
 
     def __call__(self, *words: str) -> str:
         """Run a verb that must succeed; what it printed."""
@@ -105,7 +108,7 @@ class Program:
     @contextlib.contextmanager
     def autopilot(self) -> Iterator[subprocess.Popen[str]]:
         """The engine, until nothing is left to do."""
-        command = [sys.executable, "-m", "gpuscale_tui", "--autopilot", "--exit-when-idle"]
+        command = [sys.executable, "-m", self.engine, "--autopilot", "--exit-when-idle"]
         with (self.place / "autopilot.log").open("a") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, text=True, **self._everything)
             try:

@@ -26,6 +26,7 @@ CHANNELS = 3
 READ_BYTES = 1024 * 1024
 SETTLE_SEC = 300
 """How long the machine may take, once all was sent, to write it."""
+MOST_SAID = 1024
 
 # $2 the directory, $3 GRAINs to skip; stdin: the name, then the content. Its directory is made if need be.
 PART = compact(
@@ -60,16 +61,19 @@ done
 """
 )
 
-# $2 the directory, $3 the mode; stdin: the name. The file's size, mode set, and its hash where there is a tool for it.
-SEAL = compact(
+# $2 the directory, $3 the mode; stdin: the name, then a line `SKIP COUNT` in GRAINs for each part that is there, in
+# order. Hashes the file while it is still being sent; at the end its mode is set, and its hash told where there is a tool.
+HASH_ALONG = compact(
     f"""
 echo gpuscale:begin
 cd && cd "./$2" || exit 3
 {SUM}
 mode=$3
-{READ_NAMES}
+{READ_NAME}
+hash=$(
+  while read -r skip count; do dd if="$1" bs={GRAIN} skip="$skip" count="$count" 2>/dev/null; done | sum
+)
 chmod "$mode" "$1" || exit 1
-hash=$(sum < "$1")
 echo "${{hash%% *}}"
 """
 )
@@ -82,6 +86,8 @@ class LargeSending:
         self._machine, self._remote_dir, self._file = machine, remote_dir, file
         self._sent = sent
         self._parts: deque[int] = deque()
+        self._there: set[int] = set()
+        self._more = asyncio.Event()
         self._source = -1
 
     async def send(self, there: int) -> None:
@@ -97,15 +103,21 @@ class LargeSending:
         try:
             async with asyncio.TaskGroup() as tasks:
                 own = tasks.create_task(self._own_hash())
+                theirs = tasks.create_task(self._hash_there())
                 tasks.create_task(self._send_parts(there))
         except BaseExceptionGroup as group:
             raise _first(group) from group
         finally:
             os.close(self._source)
-        await self._seal(own.result())
+        if HASH.fullmatch(theirs.result()) and theirs.result() != own.result():
+            raise TransferError(
+                f"{self._machine.where}: {shown(file.path)} has another SHA-256 there than it should; repeat it"
+            )
 
     async def _send_parts(self, there: int) -> None:
         held = await self._held(there) if there else frozenset()
+        self._there |= held
+        self._more.set()
         starts = range(0, self._file.size, PART_BYTES)
         self._parts.extend(start for start in starts if start not in held)
         self._sent(sum(min(PART_BYTES, self._file.size - start) for start in held))
@@ -115,7 +127,10 @@ class LargeSending:
 
     async def _work(self) -> None:
         while self._parts:
-            await self._send_part(self._parts.popleft())
+            start = self._parts.popleft()
+            await self._send_part(start)
+            self._there.add(start)
+            self._more.set()
 
     async def _send_part(self, start: int) -> None:
         changed = asyncio.Event()
@@ -170,13 +185,21 @@ class LargeSending:
             await in_thread(self._hash_part, made, start, min(PART_BYTES, size - start))
         return made.hexdigest()
 
-    async def _seal(self, own: str) -> None:
-        mode = f"{self._file.mode & 0o777:o}"
-        theirs, *_ = await self._ask(SEAL, (mode,), "hashing what has arrived")
-        if HASH.fullmatch(theirs) and theirs != own:
-            raise TransferError(
-                f"{self._machine.where}: {shown(self._file.path)} has another SHA-256 there than it should; repeat it"
-            )
+    async def _hash_there(self) -> str:
+        """What the machine says that the hash is, which it computes on the way; "" when it has no tool."""
+        size, changed = self._file.size, asyncio.Event()
+        command = self._machine.command(HASH_ALONG, self._remote_dir, f"{self._file.mode & 0o777:o}")
+        async with self._machine.channel(command, changed) as channel:
+            await channel.feed(lines([self._file.path]))
+            for start in range(0, size, PART_BYTES):
+                while start not in self._there:
+                    self._more.clear()
+                    await self._more.wait()  # those that send have bounds, and the first to fail ends this one
+                count = -(-min(PART_BYTES, size - start) // GRAIN)
+                channel.write(b"%d %d\n" % (start // GRAIN, count))
+            channel.write_eof()
+            said = await settled(self._machine, channel, HASH_SEC)
+        return said.decode("ascii", "replace").strip()
 
     async def _ask(self, script: str, words: Sequence[str], label: str) -> list[str]:
         command = self._machine.command(script, self._remote_dir, *words)
@@ -198,23 +221,25 @@ async def feed(channel: Channel, data: bytes) -> None:
             raise
 
 
-async def settled(machine: Machine, channel: Channel) -> None:
-    """Wait for the end of a command that took data. TransferError when it failed, Unreachable."""
+async def settled(machine: Machine, channel: Channel, timeout_sec: float = SETTLE_SEC) -> bytes:
+    """Wait for the end of a command that took data; what it printed. TransferError when it failed, Unreachable."""
+    said = b""
     try:
-        async with asyncio.timeout(SETTLE_SEC):
+        async with asyncio.timeout(timeout_sec):
             while not channel.drained:
                 channel.changed.clear()
-                channel.take()
+                said = (said + channel.take())[:MOST_SAID]
                 channel.controls.clear()
                 if not channel.drained:
                     await channel.changed.wait()
     except TimeoutError as error:
-        raise Unreachable(f"{machine.where}: the upload was not confirmed within {SETTLE_SEC} s; repeat it") from error
+        raise Unreachable(f"{machine.where}: the upload was not confirmed in {timeout_sec:g} s; repeat it") from error
     if channel.exit_status is None:
         raise Unreachable(f"{machine.where}: the connection was lost during an upload; connect again and repeat it")
     if channel.exit_status != 0:
-        said = shown(channel.excerpt()) or "it said nothing"
-        raise TransferError(f"{machine.where}: the machine could not take the upload ({said}); is its disk full?")
+        why = shown(channel.excerpt()) or "it said nothing"
+        raise TransferError(f"{machine.where}: the machine could not take the upload ({why}); is its disk full?")
+    return said
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

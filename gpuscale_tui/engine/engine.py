@@ -236,7 +236,7 @@ async def open_context(
             connect=over_ssh(home.client_key),
             new_token=partial(secrets.token_hex, 16),
             sources=sources if read_again is not None else None,
-            objects=both_archives(settings, snapshot_store(home, settings)),
+            objects=both_archives(settings, snapshot_store(home, settings), installation),
         )
         try:
             yield context

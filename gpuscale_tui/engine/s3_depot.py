@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -97,7 +97,8 @@ class S3Depot:
             made = await asyncio.to_thread(self.archive.commit, number, tree, about, fresh=new)
             return Taken(made, seen, stored=made.stored or 0)
         finally:
-            await asyncio.to_thread(self.archive.release, meta.job_id, number)
+            with suppress(ObjectStoreError):  # else it lapses by itself
+                await asyncio.to_thread(self.archive.release, meta.job_id, number)
 
     async def put_back(self, site: Site, directory: str, snapshot: Snapshot) -> None:
         """See `Depot.put_back`. The machine compares what comes; a snapshot with wrong bytes is not chosen again."""

@@ -20,8 +20,11 @@ SECRETS_IN_FILES = frozenset(name.lower() for name in SECRETS)
 FILES = (("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"), ("AWS_CONFIG_FILE", "~/.aws/config"))
 
 
-def both_archives(settings: Settings, directory: SnapshotStore) -> BothArchives | None:
-    """The object storage of the settings, with what the directory has from before; None where none is named."""
+def both_archives(settings: Settings, directory: SnapshotStore, owner: str = "") -> BothArchives | None:
+    """The object storage of the settings, with what the directory has from before; None where none is named.
+
+    `owner` is the id of the home: another's prefix is refused.
+    """
     named = settings.checkpoints
     if named.s3 is None:
         return None
@@ -30,7 +33,7 @@ def both_archives(settings: Settings, directory: SnapshotStore) -> BothArchives 
     from gpuscale_tui.store.s3_bucket import Bucket
 
     bucket = Bucket(parse_s3(named.s3), named.s3_endpoint, sign_sec=named.s3_sign_sec)
-    return BothArchives(S3Archive(bucket), directory)
+    return BothArchives(S3Archive(bucket, owner=owner), directory)
 
 
 def storage_secrets(settings: Settings, environ: Mapping[str, str]) -> Iterator[str]:

@@ -4,6 +4,7 @@
     PREFIX/j17/3.json             manifest, as in a directory store; written last
     PREFIX/j17/3.marks.json       the mark (ETag) that the service gave each of its contents
     PREFIX/j17/3.meta.json        where it comes from, for people and other programs
+    PREFIX/home.json              whose prefix it is: job numbers of two homes mean different jobs
     PREFIX/j17/4.claim            somebody puts snapshot 4 together: while it is there, no object is thrown away
 
 A snapshot exists once its manifest does; a manifest is stored whole or not at all. Contents are checked against their
@@ -38,6 +39,7 @@ from gpuscale_tui.store.archive import (
 from gpuscale_tui.store.manifest import Manifest, check_tree, decode, encode, meta_file
 from gpuscale_tui.store.s3_bucket import Bucket, Listed, Stored
 from gpuscale_tui.store.s3_client import ObjectStoreError
+from gpuscale_tui.store.s3_owner import check_owner
 from gpuscale_tui.store.soundness import Verdict
 
 OBJECTS, CLAIM, MANIFEST, MARKS, META = "objects/", ".claim", ".json", ".marks.json", ".meta.json"
@@ -60,16 +62,20 @@ class Held:
 
 
 class S3Archive:
-    """The snapshots in one bucket below one prefix; see `Archive`. `now` gives UTC ms."""
+    """The snapshots in one bucket below one prefix; see `Archive`. `now` gives UTC ms.
 
-    def __init__(self, bucket: Bucket, *, now: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
+    With an `owner` (the id of a home) nothing of another home's prefix is read or changed.
+    """
+
+    def __init__(
+        self, bucket: Bucket, *, owner: str = "", now: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    ) -> None:
         self.bucket = bucket
+        self._owner = owner
         self._now = now
         self._lock = threading.Lock()
         self._known: dict[tuple[int, int, str], Snapshot] = {}
         self._condemned: dict[tuple[int, int], str] = {}
-
-    # Reading: see `Archive`.
 
     def root_words(self) -> str:
         """See `Archive`."""
@@ -145,6 +151,7 @@ class S3Archive:
 
     def objects(self, job_id: int) -> dict[str, Held]:
         """The contents that are there, by SHA-256."""
+        self._check_owner()
         stem = f"{job_label(job_id)}/{OBJECTS}"
         return {
             each.key.removeprefix(stem): Held(each.size, each.etag) for each in self.bucket.find_all(stem, flat=True)
@@ -213,8 +220,8 @@ class S3Archive:
     def look_at(self, job_id: int, hashes: Sequence[str]) -> dict[str, Stored]:
         """What the service says of contents, each asked for by itself: with the hashes that it keeps."""
         with ThreadPoolExecutor(READERS, "s3 reader") as pool:
-            found = pool.map(lambda sha256: self.bucket.look(self.key(job_id, sha256)), hashes)
-            return {sha256: stored for sha256, stored in zip(hashes, found, strict=True) if stored is not None}
+            found = zip(hashes, pool.map(lambda each: self.bucket.look(self.key(job_id, each)), hashes), strict=True)
+            return {sha256: stored for sha256, stored in found if stored is not None}
 
     def read_sums(self, job_id: int, hashes: Sequence[str]) -> list[str]:
         """The hashes of what really lies there: all of it is read."""
@@ -263,6 +270,7 @@ class S3Archive:
 
     def remove(self, job_id: int, number: int) -> None:
         """See `Archive`. The manifest goes first, then the contents that no other manifest names."""
+        self._check_owner()
         stem = f"{job_label(job_id)}/{number}"
         self.bucket.remove([f"{stem}{MANIFEST}"])
         self.bucket.remove([f"{stem}{MARKS}", f"{stem}{META}"])
@@ -270,6 +278,7 @@ class S3Archive:
 
     def _sweep(self, job_id: int) -> None:
         """Throw away the contents that nothing names: not while somebody may be about to name them."""
+        self.bucket.abandon_parts(f"{job_label(job_id)}/{OBJECTS}", self._now() - PARTS_MS)
         if self._claimed(job_id):
             return
         named: set[str] = set()
@@ -291,7 +300,14 @@ class S3Archive:
 
     # Parts.
 
+    def _check_owner(self) -> None:
+        """Raise ObjectStoreError where the prefix is another home's. Once is enough."""
+        if self._owner:
+            check_owner(self.bucket, self._owner)
+            self._owner = ""
+
     def _own(self, job_id: int) -> Iterator[Listed]:
+        self._check_owner()
         return self.bucket.find_all(f"{job_label(job_id)}/", flat=True)
 
     def _manifests(self, job_id: int) -> dict[int, Listed]:
@@ -307,6 +323,7 @@ class S3Archive:
 
     def _load(self, job_id: int, number: int, etag: str) -> Snapshot | str:
         """A snapshot by its manifest, or why that cannot be read. Raises ObjectStoreError when nothing can be asked."""
+        self._check_owner()
         known = self._known.get((job_id, number, etag)) if etag else None
         if known is not None:
             return known

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import itertools
 import json
 import os
 import zipfile
@@ -19,6 +20,8 @@ from gpuscale_tui.store.s3_bucket import Bucket
 from gpuscale_tui.store.s3_client import ObjectStoreError
 from tests.s3.server import BUCKET, Service
 
+STEP = 1 if os.environ.get("GPUSCALE_FUZZ") else 7
+"""Between two requests after which a program dies."""
 META = SnapshotMeta(17, 1, 4, 1_700_000_000_000, step=40, job_name="train")
 
 
@@ -198,6 +201,9 @@ def test_a_claim_of_a_dead_engine_holds_nothing_for_ever(archive: S3Archive, ser
     later = S3Archive(archive.bucket, now=lambda: 10**14)
     later.remove(17, 1)
     assert contents(service) == set()
+    assert not service.uploads
+    archive.bucket.begin_parts(archive.key(17, "0" * 64))
+    archive.discard_drafts(17)
     assert service.uploads
     later.discard_drafts(17)
     assert not service.uploads
@@ -274,3 +280,54 @@ def test_files_that_are_cut_off_are_faults(archive: S3Archive, service: Service)
     left = fresh.newest_valid(17)
     assert left is not None
     assert left.number == 2
+
+
+def test_the_prefix_of_another_home_is_refused(archive: S3Archive, service: Service) -> None:
+    store(archive, {"a": b"x"})
+    ours = S3Archive(archive.bucket, owner="ours")
+    assert ours.numbers(17) == [1]
+    assert S3Archive(archive.bucket, owner="ours").numbers(17) == [1]
+    other = S3Archive(archive.bucket, owner="other")
+    for _ in range(2):
+        with pytest.raises(ObjectStoreError, match="snapshots of another home; give this one a prefix of its own"):
+            other.newest_valid(17)
+    with pytest.raises(ObjectStoreError, match="another home"):
+        other.begin(17)
+    with pytest.raises(ObjectStoreError, match="another home"):
+        other.remove(17, 1)
+    assert ours.numbers(17) == [1]
+
+
+def test_a_crash_at_any_request_leaves_only_whole_snapshots(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Store, store again, prune: cut off after each number of requests, and gone on with by another program."""
+    monkeypatch.setattr("gpuscale_tui.store.s3_client.TRIES", 1)
+    bucket = Bucket(S3Place(BUCKET), service.endpoint)
+
+    def life(archive: S3Archive) -> None:
+        store(archive, {"shared": b"s", "own": b"1"}, after=1)
+        store(archive, {"shared": b"s", "own": b"2"}, after=2)
+        for number in archive.superfluous(17, 1):
+            archive.remove(17, number)
+
+    tried = whole = 0
+    for last in itertools.count(0, STEP):
+        service.clear()
+        store(S3Archive(bucket), {"shared": b"s", "own": b"0"})
+        allowed = iter(range(last))
+        service.rules.append(lambda asked, allowed=allowed: None if next(allowed, None) is not None else "denied")  # type: ignore[misc]
+        try:
+            life(S3Archive(bucket))
+            break
+        except ObjectStoreError:
+            service.rules.clear()
+        after = S3Archive(bucket, now=lambda: 10**14)
+        assert after.newest_valid(17) is not None
+        assert [after.verify(each) for each in after.snapshots(17)] == [None] * len(after.numbers(17))
+        made = store(after, {"shared": b"s", "own": b"3"}, after=3)
+        for number in after.superfluous(17, 1, trusted=made.number):
+            after.remove(17, number)
+        assert after.verify(made) is None
+        tried += 1
+        whole += contents(service) == {entry.sha256 for entry in made.files}
+    assert last > 30
+    assert whole == tried  # nothing is left behind

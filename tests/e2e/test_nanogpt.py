@@ -8,8 +8,10 @@ can clone (GPUSCALE_NANOGPT_URL, such as file:///srv/nanoGPT@master) and Shakesp
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,7 +21,18 @@ import pytest
 
 from gpuscale_tui.remote.keys import ensure_client_key
 from gpuscale_tui.store.home import Home
-from tests.e2e.training import Move, Program, Source, destroy, judge, pickled_iter, stand_in, torch_iter, until
+from tests.e2e.training import (
+    Move,
+    Program,
+    Source,
+    destroy,
+    judge,
+    one_line,
+    pickled_iter,
+    stand_in,
+    torch_iter,
+    until,
+)
 from tests.marketplace import Sandbox, running_sandbox
 from tests.sshd import SshdInfo, running_sshd, sshd_missing
 
@@ -63,15 +76,16 @@ price_per_hour = 0.40
 """
 
 
-def real_source(**more: int) -> Source:
-    """nanoGPT itself."""
+def real_source(place: Path, **more: int) -> Source:
+    """nanoGPT itself, on one core: several threads wait for each other where the cores have other work."""
     python, url, text = (os.environ[name] for name in NEEDED)
-    return Source(url, Path(text), python, 300.0, **more)
+    wrapper = one_line(place / "python", f'OMP_NUM_THREADS=1 exec {shlex.quote(python)} "$@"')
+    return Source(url, Path(text), wrapper, 300.0, **more)
 
 
 @dataclass
 class Killer:
-    """Takes the job's machine away twice, at moments drawn from a seed, each some while after a new snapshot."""
+    """Takes the job's machine away twice, at moments drawn from a seed, each some while after a snapshot."""
 
     program: Program
     source: Source
@@ -83,9 +97,10 @@ class Killer:
         """Both times, and then the end."""
         dice = random.Random(self.seed)
         with self.program.autopilot() as engine:
-            for number in (1, 2):
+            for number, share in ((1, dice.uniform(0.2, 0.45)), (2, dice.uniform(0.55, 0.85))):
+                goal = int(share * self.source.steps)
                 until(
-                    lambda number=number: self._saved(number) or engine.poll() is not None,
+                    lambda number=number, goal=goal: self._has_come(number, goal) or engine.poll() is not None,
                     self.source.patience_sec, self.program.story,
                 )  # fmt: skip
                 assert engine.poll() is None, self.program.story()
@@ -94,11 +109,10 @@ class Killer:
             code = engine.wait(self.source.patience_sec)
         assert code == 0, self.program.story()
 
-    def _saved(self, attempt: int) -> bool:
-        """Whether this attempt has saved something that it had not been given."""
-        found = self.program.snapshots()
-        own = [each for each in found if each.attempt == attempt]
-        return bool(own) and len(self.program.iters(attempt)) > 1
+    def _has_come(self, attempt: int, goal: int) -> bool:
+        """Whether this attempt has come so far, and has a snapshot of its own."""
+        told = self.program.iters(attempt)
+        return bool(told and told[-1][0] >= goal and any(each.attempt == attempt for each in self.program.snapshots()))
 
 
 def told(title: str, seed: int, made: list[Move]) -> None:
@@ -118,8 +132,7 @@ def on_the_market(place: Path, source: Source, *, spot: bool, at_most_sec: float
         Killer(program, source, lambda: _evict(sandbox), seed, at_most_sec).run()
         assert sandbox.live_orders() == []
         bill = sandbox.bill()["total_micro"]
-    spent = program("costs", "--json")
-    assert f'"total": {bill / 1e6:g}' in spent or bill, spent
+    assert round(json.loads(program("costs", "--json"))["total"] * 1e6) == bill
     return program
 
 
@@ -133,8 +146,8 @@ def test_a_stand_in_goes_on_wherever_its_machines_are_taken_away(tmp_path: Path)
     """On the marketplace; one file that is overwritten in place all the time is never restored torn."""
     seed = random.randrange(1 << 30)
     source = stand_in(tmp_path, steps=150, save_every=30)
-    program = on_the_market(tmp_path, source, spot=True, at_most_sec=0.5, settle=0.3, seed=seed)
-    made = judge(program, source, pickled_iter)
+    done = on_the_market(tmp_path, source, spot=True, at_most_sec=0.5, settle=0.3, seed=seed)
+    made = judge(done, source, pickled_iter)
     assert len(made) == 2
     told("stand-in on the marketplace", seed, made)
 
@@ -184,9 +197,9 @@ def on_hosts(place: Path, source: Source, *, at_most_sec: float, settle: float, 
 def test_nanogpt_on_hosts_that_are_destroyed(tmp_path: Path) -> None:
     """Two of three hosts lose sshd, processes and disk; the training comes to its end on the third."""
     seed = int(os.environ.get("SEED", random.randrange(1 << 30)))
-    source = real_source(steps=600, save_every=50)
-    program = on_hosts(tmp_path, source, at_most_sec=4.0, settle=0.5, seed=seed)
-    made = judge(program, source, torch_iter(source.python))
+    source = real_source(tmp_path, steps=600, save_every=50)
+    done = on_hosts(tmp_path, source, at_most_sec=4.0, settle=0.5, seed=seed)
+    made = judge(done, source, torch_iter(source.python))
     assert len(made) == 2
     told("nanoGPT on OpenSSH hosts", seed, made)
 
@@ -197,8 +210,8 @@ def test_nanogpt_on_hosts_that_are_destroyed(tmp_path: Path) -> None:
 def test_nanogpt_on_a_marketplace_that_evicts(tmp_path: Path) -> None:
     """Spot machines of the sandbox, taken away twice."""
     seed = int(os.environ.get("SEED", random.randrange(1 << 30)))
-    source = real_source(steps=600, save_every=50)
-    program = on_the_market(tmp_path, source, spot=True, at_most_sec=4.0, settle=0.5, seed=seed)
-    made = judge(program, source, torch_iter(source.python))
+    source = real_source(tmp_path, steps=600, save_every=50)
+    done = on_the_market(tmp_path, source, spot=True, at_most_sec=4.0, settle=0.5, seed=seed)
+    made = judge(done, source, torch_iter(source.python))
     assert len(made) == 2
     told("nanoGPT on the marketplace, spot", seed, made)

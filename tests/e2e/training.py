@@ -70,10 +70,15 @@ def stand_in(place: Path, **more: Any) -> Source:
         subprocess.run([*git, *words], check=True, stdout=subprocess.DEVNULL)
     text = place / "input.txt"
     text.write_text(TEXT)
-    python = place / "python"
-    python.write_text(f'#!/bin/sh\nPYTHONPATH={HERE / "standin_modules"} exec {sys.executable} "$@"\n')
-    python.chmod(0o755)
-    return Source(f"file://{repository}@main", text, str(python), **more)
+    python = one_line(place / "python", f'PYTHONPATH={HERE / "standin_modules"} exec {sys.executable} "$@"')
+    return Source(f"file://{repository}@main", text, python, **more)
+
+
+def one_line(path: Path, line: str) -> str:
+    """A program of one line of shell."""
+    path.write_text(f"#!/bin/sh\n{line}\n")
+    path.chmod(0o755)
+    return str(path)
 
 
 @dataclass

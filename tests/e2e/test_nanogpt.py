@@ -197,8 +197,8 @@ def on_hosts(place: Path, source: Source, *, at_most_sec: float, settle: float, 
 def test_nanogpt_on_hosts_that_are_destroyed(tmp_path: Path) -> None:
     """Two of three hosts lose sshd, processes and disk; the training comes to its end on the third."""
     seed = int(os.environ.get("SEED", random.randrange(1 << 30)))
-    source = real_source(tmp_path, steps=600, save_every=50)
-    done = on_hosts(tmp_path, source, at_most_sec=4.0, settle=0.5, seed=seed)
+    source = real_source(tmp_path, steps=1200, save_every=100)
+    done = on_hosts(tmp_path, source, at_most_sec=2.0, settle=0.5, seed=seed)
     made = judge(done, source, torch_iter(source.python))
     assert len(made) == 2
     told("nanoGPT on OpenSSH hosts", seed, made)
@@ -210,8 +210,8 @@ def test_nanogpt_on_hosts_that_are_destroyed(tmp_path: Path) -> None:
 def test_nanogpt_on_a_marketplace_that_evicts(tmp_path: Path) -> None:
     """Spot machines of the sandbox, taken away twice."""
     seed = int(os.environ.get("SEED", random.randrange(1 << 30)))
-    source = real_source(tmp_path, steps=600, save_every=50)
-    done = on_the_market(tmp_path, source, spot=True, at_most_sec=4.0, settle=0.5, seed=seed)
+    source = real_source(tmp_path, steps=1200, save_every=100)
+    done = on_the_market(tmp_path, source, spot=True, at_most_sec=2.0, settle=0.5, seed=seed)
     made = judge(done, source, torch_iter(source.python))
     assert len(made) == 2
     told("nanoGPT on the marketplace, spot", seed, made)

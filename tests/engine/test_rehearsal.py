@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tomllib
+
 import pytest
 
+from gpuscale_tui.cli.template import text_of
 from gpuscale_tui.engine import rehearsal
 from gpuscale_tui.engine.engine import utc_ms
 from gpuscale_tui.model.errors import NotFound, Refused
@@ -12,18 +15,15 @@ from gpuscale_tui.store import jobs
 from gpuscale_tui.store.notices import latest_id, waiting
 from tests.engine.conftest import PATIENCE_SEC, Rig, until
 
-TRAINS = """\
-n=$(cat "$CHECKPOINT_DIR/step" 2>/dev/null || echo 0)
-{resumes}
-until [ -e "$GATE" ]; do
-    n=$((n+1)); echo "step $n loss 4.$((5000-n))"
-    echo "$n" > "$CHECKPOINT_DIR/.t"; mv "$CHECKPOINT_DIR/.t" "$CHECKPOINT_DIR/step"
-    sleep 0.1
-done
-"""
-"""Steps with losses, a checkpoint at each."""
-GOES_ON = TRAINS.format(resumes="")
-BEGINS_ANEW = TRAINS.format(resumes="n=0")
+ENV = {"STEPS": "100000", "SAVE_EVERY": "1", "SECONDS_A_STEP": "0.1"}
+
+
+def trains(*, resumes: bool) -> str:
+    """The command of the template `shell`, a step at a time until the test wants its end, a checkpoint at each."""
+    [entry] = tomllib.loads(text_of("shell"))["jobs"]
+    command = str(entry["command"]).replace('while [ "$step" -lt "$STEPS" ]; do', 'until [ -e "$GATE" ]; do')
+    assert "GATE" in command
+    return command if resumes else command.replace("${GPUSCALE_RESUME_FROM:-}", "")
 
 
 def job(rig: Rig, job_id: int) -> Job:
@@ -42,7 +42,7 @@ def over(rig: Rig, job_id: int) -> Job | None:
 def test_a_job_that_resumes_is_verified(market: Rig) -> None:
     """Asked for at submission: moved once after its first snapshot, and nobody's fault; asking again changes nothing
     until it is over."""
-    [job_id] = market.submit(GOES_ON, rehearse=True)
+    [job_id] = market.submit(trains(resumes=True), rehearse=True, env=ENV)
     with market.engine(exit_when_idle=True) as engine:
         assert market.command(rehearsal.ask, job_id) == "wanted"
         found = until(lambda: over(market, job_id))
@@ -50,7 +50,7 @@ def test_a_job_that_resumes_is_verified(market: Rig) -> None:
         assert engine.wait(PATIENCE_SEC)
     assert found.rehearsal == "verified", found.rehearsal_detail
     assert "resume verified: went on at step " in found.rehearsal_detail
-    assert ", loss 4." in found.rehearsal_detail
+    assert ", loss " in found.rehearsal_detail
     assert " lost; on " in found.rehearsal_detail
     first, second = market.attempts(job_id)
     assert (first.cause, second.cause, job(market, job_id).faults) == ("preempted", "finished", 0)
@@ -62,7 +62,7 @@ def test_a_job_that_resumes_is_verified(market: Rig) -> None:
 
 def test_a_job_that_begins_anew_fails_it(market: Rig) -> None:
     """It goes on all the same; its user is told, outside too."""
-    [job_id] = market.submit(BEGINS_ANEW)
+    [job_id] = market.submit(trains(resumes=False), env=ENV)
     with market.engine() as engine:
         assert market.command(rehearsal.ask, job_id) == "wanted"
         found = until(lambda: over(market, job_id))

@@ -29,6 +29,8 @@ LISTINGS_WITHOUT_ORDER = 3
 LISTINGS_WITHOUT_MACHINE = 2
 LATE_BILL_MS = 3_600_000
 """How long after a machine's end its final bill is still looked for."""
+OUTBID_GRACE_MS = 15_000
+"""Should a machine that is taken from us still answer, its job may save for so long before the order goes back."""
 PRICE_NOISE = 0.01
 """A price in coins moves with them: what is paid in dollars an hour counts anew once it has by more than this part."""
 SOON_SEC = 2.0
@@ -210,8 +212,9 @@ class Reconciler:
         context, label = self._context, worker_label(worker.id)
         reason = f"{worker.provider} took the machine from our bid; its order is given back"
         await context.db.write(
-            workers.begin_release, worker.id, reason, cause=Cause.PREEMPTED, now=context.now(), epoch=context.epoch
-        )
+            workers.begin_release, worker.id, reason, cause=Cause.PREEMPTED, grace_ms=OUTBID_GRACE_MS,
+            now=context.now(), epoch=context.epoch,
+        )  # fmt: skip
         text = f"{label}: {reason}"
         await context.warn(text, worker_id=worker.id)
         await context.notify(NoticeKind.MACHINE_LOST, text, job_id=worker.job_id, worker_id=worker.id)

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 20
 PIECE = 1 << 18
-DELETED_AT_ONCE = 1000
-"""As many keys as one request may name (Amazon S3 API, DeleteObjects)."""
+MANY, DELETED_AT_ONCE = 20, 1000
+"""From how many keys on, and up to how many, one request names them all (Amazon S3 API, DeleteObjects)."""
 SMALL_BYTES = 64 << 20
 """What a manifest may have at most: those of machines we never saw may lie there."""
 
@@ -163,13 +163,25 @@ class Bucket:
         """Remove objects; those that are not there are no error."""
         names = [self.place.key(key) for key in keys]
         for start in range(0, len(names), DELETED_AT_ONCE):
-            batch = [{"Key": name} for name in names[start : start + DELETED_AT_ONCE]]
+            batch = names[start : start + DELETED_AT_ONCE]
+            if len(batch) < MANY or not self._remove_at_once(batch):
+                for name in batch:
+                    with self._telling("removing objects"):
+                        self._client.delete_object(Bucket=self.place.bucket, Key=name)
+
+    def _remove_at_once(self, names: Sequence[str]) -> bool:
+        """Remove many by one request; False where the service has no such request, or wants another checksum."""
+        listed = [{"Key": name} for name in names]
+        try:
             with self._telling("removing objects"):
                 done = self._client.delete_objects(
-                    Bucket=self.place.bucket, Delete={"Objects": batch, "Quiet": True}, ChecksumAlgorithm="SHA256"
+                    Bucket=self.place.bucket, Delete={"Objects": listed, "Quiet": True}, ChecksumAlgorithm="SHA256"
                 )
-            for wrong in done.get("Errors", ()):
-                raise ObjectStoreError(f"{self.words}: {wrong.get('Key')} was not removed ({wrong.get('Code')})")
+        except ObjectStoreError as error:
+            if error.away:
+                raise
+            return False
+        return not done.get("Errors")
 
     # Addresses for others.
 

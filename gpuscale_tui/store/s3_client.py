@@ -85,7 +85,10 @@ def connected(place: S3Place, endpoint: str | None) -> Any:
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError, ClientError
 
-    def made(region: str | None) -> Any:
+    session = boto3.session.Session()
+    usual = session.region_name or "us-east-1"
+
+    def made(region: str) -> Any:
         config = Config(
             signature_version="s3v4", connect_timeout=CONNECT_SEC, read_timeout=READ_SEC, max_pool_connections=16,
             retries={"mode": "standard", "max_attempts": TRIES}, region_name=region,
@@ -93,19 +96,13 @@ def connected(place: S3Place, endpoint: str | None) -> Any:
             request_checksum_calculation="when_required", response_checksum_validation="when_required",
             s3={"addressing_style": "path" if endpoint else "auto"},
         )  # fmt: skip
-        return boto3.session.Session().client("s3", endpoint_url=endpoint, config=config)
+        return session.client("s3", endpoint_url=endpoint, config=config)
 
-    try:
-        client = made(_region())
-        if endpoint is None:
+    client = made(usual)
+    if endpoint is None:
+        try:
             elsewhere = client.head_bucket(Bucket=place.bucket).get("BucketRegion")
-            return client if elsewhere in {None, client.meta.region_name} else made(elsewhere)
-    except (ClientError, BotoCoreError):
-        return made(_region())  # the first use tells what is wrong
+        except (ClientError, BotoCoreError):
+            return client  # the first use tells what is wrong
+        return client if elsewhere in {None, usual} else made(elsewhere)
     return client
-
-
-def _region() -> str:
-    import boto3
-
-    return boto3.session.Session().region_name or "us-east-1"

@@ -259,6 +259,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._uploads_listed() if "uploads" in query else self._listed()
             return self._parts_listed() if "uploadId" in query else self._get()
         if self.command == "POST" and "delete" in query:
+            if not self.service.keeps_checksums:
+                raise _Refused(400, "MissingContentMD5")
             return self._delete_many(body)
         if self.command == "POST" and "uploads" in query:
             self.service.counter += 1
@@ -270,6 +272,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "DELETE" and "uploadId" in query:
             self._upload()
             del self.service.uploads[query["uploadId"]]
+            return 204, {}, b""
+        if self.command == "DELETE":
+            self.service.objects.pop(key, None)
             return 204, {}, b""
         raise _Refused(501, "NotImplemented")
 

@@ -20,7 +20,7 @@ from gpuscale_tui.store.s3_bucket import Bucket
 from gpuscale_tui.store.s3_client import ObjectStoreError
 from tests.s3.server import BUCKET, Service
 
-STEP = 1 if os.environ.get("GPUSCALE_FUZZ") else 7
+STEP = 1 if os.environ.get("GPUSCALE_FUZZ") else 11
 """Between two requests after which a program dies."""
 META = SnapshotMeta(17, 1, 4, 1_700_000_000_000, step=40, job_name="train")
 
@@ -181,7 +181,9 @@ def test_a_removal_that_is_cut_short_is_finished_by_the_next(archive: S3Archive,
     for step in range(3):
         store(archive, {"shared": b"s", "own": b"%d" % step})
     allowed = iter(range(last))
-    service.rules.append(lambda asked: None if asked.method != "POST" or next(allowed, None) is not None else "denied")
+    service.rules.append(
+        lambda asked: None if asked.method not in {"POST", "DELETE"} or next(allowed, None) is not None else "denied"
+    )
     with contextlib.suppress(ObjectStoreError):
         archive.remove(17, 1)
     service.rules.clear()
@@ -209,13 +211,15 @@ def test_a_claim_of_a_dead_engine_holds_nothing_for_ever(archive: S3Archive, ser
     assert not service.uploads
 
 
-def test_more_objects_than_one_page_has(archive: S3Archive, service: Service) -> None:
+@pytest.mark.parametrize("many_at_once", [True, False])
+def test_more_objects_than_one_page_has(archive: S3Archive, service: Service, many_at_once: bool) -> None:
+    service.keeps_checksums = many_at_once
     made = store(archive, {"a": b"x"})
     template = service.objects[f"team/run/j17/objects/{made.files[0].sha256}"]
-    for number in range(1_500):
+    for number in range(1_500 if many_at_once else 30):
         name = hashlib.sha256(b"%d" % number).hexdigest()
         service.objects[f"team/run/j17/objects/{name}"] = replace(template)
-    assert len(archive.objects(17)) == 1_501
+    assert len(archive.objects(17)) > 30
     archive.remove(17, 1)
     assert contents(service) == set()
 

@@ -139,21 +139,28 @@ class AttemptRun:
         if found is None or found.attempt.state == AttemptState.ENDED:
             return
         waits = found.attempt.state in {AttemptState.ASSIGNED, AttemptState.STAGING}
-        reason = self._stopping.reason
-        if waits and reason is not None:
-            await self._end(AttemptEnd(reason.cause, error=reason.text, by_user=reason.by_user))
+        if waits and self._stopping.reason is not None:
+            await self._end_unstarted(self._stopping.reason)
             return
         site = await self._links.site(found.worker)
         if found.attempt.state == AttemptState.SAVING:
             done = await self._recall_exit(site)
         else:
             resumed_from = await (self._stage(site, found.job) if waits else self._resumed(site, found.attempt))
+            if resumed_from is None and self._stopping.reason is not None:
+                await self._end_unstarted(self._stopping.reason)
+                return
             stored = 0 if new else await context.logs.size(self._attempt.job_id, self._attempt.number)
-            done = await self._execute(site, found, resumed_from, stored)
+            done = await self._execute(site, found, resumed_from or "", stored)
         await self._finish(site, done, found)
 
-    async def _stage(self, site: Site, job: Job) -> str:
-        """Bring what the job needs; returns the absolute remote path to resume from, empty at first.
+    async def _end_unstarted(self, reason: StopReason) -> None:
+        """It is asked to end before its command could start."""
+        await self._end(AttemptEnd(reason.cause, error=reason.text, by_user=reason.by_user))
+
+    async def _stage(self, site: Site, job: Job) -> str | None:
+        """Bring what the job needs; returns the absolute remote path to resume from, empty at first. None when it is
+        asked to end meanwhile: hours of data need not come first.
 
         That everything was brought is made durable: done again, it would overwrite what the running command writes.
         """
@@ -164,7 +171,9 @@ class AttemptRun:
         await context.db.note(
             jobs.advance_attempt, attempt, AttemptState.STAGING, now=context.now(), epoch=context.epoch
         )
-        staged = await staging.stage(context, site, self._ref, job, self._saver)
+        staged = await self._stopping.unless_asked(staging.stage(context, site, self._ref, job, self._saver))
+        if staged is None:
+            return None
         await context.db.write(
             jobs.advance_attempt, attempt, AttemptState.RUNNING, now=context.now(), epoch=context.epoch,
             detail=staged.detail,

@@ -99,12 +99,18 @@ async def fetch(
     """The files of a revision. `commit` is what it was found to be before: then that, whatever it is now.
 
     `place` is the home's directory for code, `attempt` a name of who asks. Whoever else fetches the same repository
-    waits for its turn. Raises CodeError, CodeUnreachable, and OSError of this host's disk.
+    waits for its turn. Raises CodeError, and CodeUnreachable where it is worth trying again.
     """
     if shutil.which("git") is None:
         raise CodeError("there is no `git` program on this host, and the job's code comes by git: install it")
     key = hashlib.sha256(source.url.encode("utf-8", "surrogateescape")).hexdigest()[:24]
-    directory = place / key
+    try:
+        return await _fetch(place / key, source, commit, attempt, told)
+    except OSError as error:
+        raise CodeUnreachable(f"{source.label} could not be fetched: this host says {error}") from error
+
+
+async def _fetch(directory: Path, source: GitSource, commit: str | None, attempt: str, told: Told) -> Code:
     await asyncio.to_thread(rights.make_directory, directory)
     async with _locked(directory / "lock"):
         repository = _Repository(directory, source, told)

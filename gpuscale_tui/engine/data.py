@@ -70,7 +70,7 @@ async def bring(
     for name, path in paths.items():
         for left in reversed(range(TRIES)):
             telling.begin(f"data set {name}: reading")
-            found[name] = await asyncio.to_thread(look, name, Path(path), memory, telling.moved)
+            found[name] = await asyncio.to_thread(look, name, Path(path), memory, telling.reading)
             try:
                 done.append(await _bring(site, ref, found[name], [each.digest for each in found.values()], telling))
             except Unreachable:
@@ -85,7 +85,7 @@ async def bring(
 
 
 async def _same(known: DataSet, path: Path, memory: Path, telling: Telling) -> bool:
-    return known == await asyncio.to_thread(look, known.name, path, memory, telling.moved)
+    return known == await asyncio.to_thread(look, known.name, path, memory, telling.reading)
 
 
 async def _bring(site: Site, ref: AttemptRef, wanted: DataSet, beside: Sequence[str], telling: Telling) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -86,6 +87,8 @@ def doubts(connection: sqlite3.Connection, specs: Sequence[JobSpec], settings: S
     """Sentences about jobs that will hardly ever find a machine, as far as settings and store can tell now."""
     needs = dict.fromkeys(spec.need for spec in specs)
     found = [*_provider_doubts(needs, settings), *_gpu_doubts(connection, needs, settings)]
+    if any(spec.git is not None for spec in specs) and shutil.which("git") is None:
+        found.append("this host has no `git` program, which fetches the code of a job: install it")
     for need in needs:
         doubt = _market_doubt(connection, need, settings)
         found += [doubt] if doubt else []

@@ -152,5 +152,5 @@ class _Bringer:
 def _hashed(root: Path, names: Sequence[str], memory: Path, said: Telling) -> list[TreeFile]:
     files = transfer.local_tree(root, names)
     sources = [file.source for file in files if file.source is not None]
-    hashes = filehashes.hashes(memory, sources, told=said.moved)
+    hashes = filehashes.hashes(memory, sources, told=said.reading)
     return [replace(file, sha256=hashes[file.source]) if file.source is not None else file for file in files]

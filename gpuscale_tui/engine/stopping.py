@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gpuscale_tui.engine.context import Context
 from gpuscale_tui.model.jobs import Attempt, Job, JobSpec, job_label
@@ -65,6 +65,18 @@ class Stopping:
     def reason(self) -> StopReason | None:
         """Why it was asked to end, None while it was not."""
         return self._stop.result() if self._stop.done() else None
+
+    async def unless_asked(self, work: Coroutine[None, None, T]) -> T | None:
+        """What `work` brings; None when the attempt was asked to end first: then that is cancelled."""
+        task = asyncio.create_task(work)
+        try:
+            either: set[asyncio.Future[Any]] = {task, self._stop}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            return task.result() if task.done() else None
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
     async def watch(self, site: Site, spec: JobSpec) -> None:
         """Wait for a reason, then tell the command to save and end, and kill it after its grace."""

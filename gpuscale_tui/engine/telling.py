@@ -23,11 +23,16 @@ def human(size: float) -> str:
     raise AssertionError
 
 
+class GivenUp(Exception):
+    """Nobody waits for it any more."""
+
+
 class Telling:
     """How far something is. Any thread may say; what is said last is told."""
 
     def __init__(self) -> None:
         self.text = ""
+        self.over = False
         self._what = ""
         self._size = 0
 
@@ -39,6 +44,12 @@ class Telling:
     def moved(self, done: int) -> None:
         """So many bytes are done."""
         self.text = f"{self._what}: {human(done)}" + (f" of {human(self._size)}" if self._size else "")
+
+    def reading(self, done: int) -> None:
+        """The same, of a thread that reads files here; raises GivenUp once nobody waits for it any more."""
+        if self.over:
+            raise GivenUp
+        self.moved(done)
 
     def said(self, words: str) -> None:
         """It says by itself how far it is."""
@@ -53,6 +64,7 @@ async def telling(context: Context, job: Job) -> AsyncIterator[Telling]:
     try:
         yield said
     finally:
+        said.over = True
         task.cancel()
         await asyncio.wait([task])
     if not task.cancelled():

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from gpuscale_tui.engine import fetching
+from gpuscale_tui.engine import commands, fetching
 from gpuscale_tui.model.jobs import GitSource
 from gpuscale_tui.store import jobs, output_files
-from tests.engine.conftest import Rig
+from tests.engine.conftest import PATIENCE_SEC, Rig, until
 from tests.engine.test_code import Upstream
 
 pytestmark = pytest.mark.openssh
@@ -135,3 +135,18 @@ def test_outputs_beyond_the_limit_are_named(hosts: Rig) -> None:
     assert (row.files, row.bytes) == (2, 2002)
     assert "1 files (9 KB) beyond 10 KB (outputs_max_mb), such as 'large'" in (row.error or "")
     assert hosts.job(job_id).state == "done"
+
+
+def test_a_job_that_is_cancelled_need_not_bring_its_data_first(hosts: Rig, tmp_path: Path) -> None:
+    """Its attempt ends while files are read; the thread that reads them ends as well."""
+    large = tmp_path / "large"
+    large.write_bytes(b"")
+    os.truncate(large, 1 << 42)  # hours to read; a hole takes no room
+    (job_id,) = hosts.submit("true", data={"set": str(large)})
+    with hosts.engine() as engine:
+        until(lambda: hosts.job(job_id).state == "running")
+        until(lambda: [each for each in hosts.events() if each.to_state == "staging"])
+        hosts.command(commands.cancel, [job_id])
+        until(lambda: hosts.job(job_id).state == "cancelled")
+        engine.stop(at_once=True)
+        assert engine.wait(PATIENCE_SEC)

@@ -6,6 +6,7 @@
     root/j17/.tmp-4-1f0c        one that is being put together (`drafts`); nothing in it counts
     root/j17/.gone-1-77aa       one that is being removed
     root/j17/.parts-2           what has arrived of large files of attempt 2
+    root/j17/.rotten            hashes of contents that were found changed on disk: taken over after a look only
 
 A snapshot exists once it has its number: it is put together under another name, flushed to disk and renamed. A file
 that is equal to one in any snapshot of the job is stored once (hard links). Every function here blocks; several
@@ -49,6 +50,7 @@ __all__ = [
     "DRAFT", "GONE", "MANIFEST", "Draft", "FileEntry", "Snapshot", "SnapshotError", "SnapshotMeta", "SnapshotStore",
     "check_name", "verify",
 ]  # fmt: skip
+ROTTEN = ".rotten"
 TAKEN = frozenset({errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR})
 
 
@@ -76,7 +78,10 @@ class SnapshotStore:
         check_name(entry.name)
         if entry.kind != FILE:
             return True  # links and directories are made by `commit`
-        return any(sealing.adopt(draft, entry, place) for place in self._places(draft).get(entry.sha256, ()))
+        places = self._places(draft).get(entry.sha256, [])
+        if entry.sha256 in self._rotten(draft.job_id):
+            places = [place for place in places if sealing.is_whole(place)]
+        return any(sealing.adopt(draft, entry, place) for place in places)
 
     def measure(self, draft: Draft, modes: Mapping[str, int]) -> tuple[FileEntry, ...]:
         """The entries of files of a draft whose hashes are not known, with their permission bits: all are read."""
@@ -140,7 +145,7 @@ class SnapshotStore:
                 return snapshot
             if report is not None and reason is not None:
                 report(number, reason)
-        return next((snapshot for snapshot in faulty if verify(snapshot) is None), None)
+        return next((snapshot for snapshot in faulty if self.verify(snapshot) is None), None)
 
     def find(self, job_id: int, number: int) -> Snapshot:
         """See `Archive.find`."""
@@ -155,8 +160,8 @@ class SnapshotStore:
         return sorted((int(name) for name in names if name.isascii() and name.isdigit()), reverse=True)
 
     def verify(self, snapshot: Snapshot, progress: Progress | None = None) -> str | None:
-        """See `Archive.verify`."""
-        return verify(snapshot, progress)
+        """See `Archive.verify`. A file with other bytes is not taken over into new snapshots from then on."""
+        return verify(snapshot, progress, partial(self._distrust, snapshot))
 
     def read(self, snapshot: Snapshot, entry: FileEntry) -> Iterator[bytes]:
         """See `Archive.read`."""
@@ -166,6 +171,7 @@ class SnapshotStore:
                 digest.update(data)
                 yield data
         if digest.hexdigest() != entry.sha256:
+            self._distrust(snapshot, entry)
             raise SnapshotError(f"{entry.name!r} has changed since it was stored")
 
     def superfluous(
@@ -224,7 +230,21 @@ class SnapshotStore:
         if snapshot.fault is not None:
             faulty.append(snapshot)
             return snapshot.fault
-        return verify(snapshot)
+        return self.verify(snapshot)
+
+    def _distrust(self, snapshot: Snapshot, entry: FileEntry) -> None:
+        """Note content that has changed on disk: where it stands under another name, it may be the same bytes."""
+        with contextlib.suppress(OSError):  # a store that may only be read is not stored into either
+            place = self._home(snapshot.meta.job_id) / ROTTEN
+            with open(place, "a", encoding="ascii", opener=rights.private_opener) as file:
+                file.write(f"{entry.sha256}\n")
+
+    def _rotten(self, job_id: int) -> frozenset[str]:
+        """Contents of which somebody has found other bytes on disk."""
+        try:
+            return frozenset((self._home(job_id) / ROTTEN).read_text(encoding="ascii").split())
+        except OSError:
+            return frozenset()
 
     def _give_number(self, draft: Draft) -> int:
         """Rename a draft's tree to the first number that is free from its own on."""

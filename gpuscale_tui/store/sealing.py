@@ -81,7 +81,7 @@ def _seal_file(draft: Draft, entry: FileEntry, places: SharePlaces, first: Share
             if _share(draft, path, place, sealed):
                 return
         for place in known:
-            if _is_whole(place) and _share(draft, path, place, sealed):
+            if is_whole(place) and _share(draft, path, place, sealed):
                 return
     first.setdefault(entry.sha256, []).append(Place(draft.path, entry))
     sealed.stored += entry.size
@@ -106,7 +106,7 @@ def _share(draft: Draft, path: Path, place: Place, sealed: Sealed) -> bool:
     return True
 
 
-def _is_whole(place: Place) -> bool:
+def is_whole(place: Place) -> bool:
     """Whether a stored file still has the bytes that it was stored with."""
     try:
         return sha256(check_size(place.root, place.entry)) == place.entry.sha256

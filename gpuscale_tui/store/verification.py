@@ -5,14 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from gpuscale_tui.store.archive import DIRECTORY, FILE, FileEntry, Progress, Snapshot, SnapshotError
 from gpuscale_tui.store.sealing import CHUNK, check_size
 
 
-def verify(snapshot: Snapshot, progress: Progress | None = None) -> str | None:
-    """Why a snapshot in a directory is broken, None when everything is as its manifest says. Every byte is read."""
+def verify(
+    snapshot: Snapshot, progress: Progress | None = None, rotten: Callable[[FileEntry], None] | None = None
+) -> str | None:
+    """Why a snapshot in a directory is broken, None when everything is as its manifest says. Every byte is read.
+
+    `rotten` hears of a file that has its size and other bytes.
+    """
     done = 0
     size = snapshot.size
     for entry in snapshot.files:
@@ -28,6 +34,8 @@ def verify(snapshot: Snapshot, progress: Progress | None = None) -> str | None:
                     if progress is not None:
                         progress(done, size)
             if digest.hexdigest() != entry.sha256:
+                if rotten is not None:
+                    rotten(entry)
                 return f"{entry.name!r} has changed since it was stored"
         except SnapshotError as error:
             return str(error)

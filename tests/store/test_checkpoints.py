@@ -255,6 +255,23 @@ def test_unchanged_files_are_taken_over_without_reading_them(store: SnapshotStor
         store.adopt(store.begin(17), replace(big, name="../up"))
 
 
+def test_what_has_rotted_is_not_taken_over(store: SnapshotStore) -> None:
+    """Else no later snapshot would be whole, for as long as the file stays as it is on its machine."""
+    first = save(store, {"big": b"good", "b": b"1"})
+    draft = store.begin(17)
+    assert all(store.adopt(draft, entry) for entry in first.files)
+    second = store.commit(draft, first.files, META)
+    (first.files_path / "big").write_bytes(b"evil")
+    assert store.newest_valid(17) is None
+    again = SnapshotStore(store.root)
+    draft = again.begin(17)
+    assert [again.adopt(draft, entry) for entry in second.files] == [True, False]
+    put(draft, "big", b"good")
+    third = again.commit(draft, second.files, META)
+    assert (third.stored, again.newest_valid(17)) == (4, third)
+    assert all(again.adopt(again.begin(17), entry) for entry in third.files), "it is whole in another place"
+
+
 def lose(snapshot: Snapshot) -> None:
     (snapshot.files_path / "a").unlink()
 

@@ -112,10 +112,7 @@ def check(root: Path, lasting: Mapping[int, State], possible: Mapping[int, State
     for number, snapshot in found.items():
         assert store.verify(snapshot) is None
         assert state_of(snapshot) == dict({**lasting, **possible}[number])
-    for shell in (root / "j17").glob(".tmp-*"):
-        if not (shell / "hold").exists():  # died before it could hold anything: an hour later that is certain
-            for path in (*shell.rglob("*"), shell):
-                os.utime(path, (1, 1))
+    let_an_hour_pass(root)
     if store.clear(JOB) == 0 and list((root / "j17").glob(".tmp-*")):
         gc.collect()  # a traceback may hold a draft of the dead one
         store.clear(JOB)
@@ -127,6 +124,14 @@ def check(root: Path, lasting: Mapping[int, State], possible: Mapping[int, State
         (told.st_ino): told.st_size
         for path in (root / "j17").rglob("*") if path.is_file() and not path.is_symlink() for told in [path.stat()]
     }.values())  # fmt: skip
+
+
+def let_an_hour_pass(root: Path) -> None:
+    """Then it is certain that those who made a draft and held nothing in it yet are dead."""
+    for shell in (root / "j17").glob(".tmp-*"):
+        if not (shell / "hold").exists():
+            for path in (*shell.rglob("*"), shell):
+                os.utime(path, (1, 1))
 
 
 def attempt(root: Path, work: Callable[[], object], at: int, error: int | None) -> bool:
@@ -328,6 +333,7 @@ def test_a_killed_program_loses_nothing_that_it_said_was_stored(tmp_path: Path) 
         assert newest is not None
         assert newest.number >= last
         assert (newest.files_path / "d/model").read_bytes() == newest.meta.at.to_bytes(4, "big") * 50_000
+        let_an_hour_pass(tmp_path)
         other.clear(JOB)
         names = {path.name for path in (tmp_path / "j17").iterdir()}
         assert names == {str(number) for number in other.numbers(JOB)}, "the kernel let its lock go"

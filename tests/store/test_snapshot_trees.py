@@ -279,4 +279,4 @@ def test_two_hundred_snapshots_of_which_three_are_kept(store: SnapshotStore, ben
     assert store.numbers(17) == [200, 199, 198, 150]
     assert bench.read(snapshots.kept, 17)[-1].number == 150
     assert most < 40_000 + 5 * 12_000, "the file that never changes is there once"
-    assert {path.name for path in (store.root / "j17").iterdir()} == {"150", "198", "199", "200"}
+    assert {path.name for path in (store.root / "j17").iterdir()} == {".rotten", "150", "198", "199", "200"}

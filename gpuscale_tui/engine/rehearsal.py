@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from gpuscale_tui.model.jobs import Attempt, job_label, worker_label
 from gpuscale_tui.model.states import FINAL_JOB_STATES, AttemptState, Cause, JobState, Rehearsal
+from gpuscale_tui.model.workers import Worker
 from gpuscale_tui.policy import rehearsing
 from gpuscale_tui.policy.rehearsing import Compared, Told
 from gpuscale_tui.store import logs, rehearsals
@@ -171,16 +172,17 @@ def _ended(latest: Attempt) -> Compared:
 
 
 def _what_it_took(sight: Sight) -> str:
-    """Time from the stop to the new start and work that was done again, in words; and where it went on."""
+    """Time without work and work that was done again, in words; and where it went on."""
     moved, latest, worker = sight.moved, sight.latest, sight.now_on
-    if moved is None or latest is None or worker is None or sight.moved_at is None:
+    if moved is None or latest is None or worker is None:
         return ""
-    away_ms = max(0, (latest.started_at or latest.assigned_at) - sight.moved_at)
-    lost_ms = away_ms + (0 if moved.lost is None else moved.lost.ms)
-    same = sight.left is not None and (sight.left.provider, sight.left.server_id) == (worker.provider, worker.server_id)
-    where = f"on the same machine {worker_label(worker.id)}, no other was free" if same else f"on {_named(worker.id)}"
-    return f", {rehearsing.lost_words(lost_ms, worker.rate)}; {where}"
+    begun, stopped = latest.started_at or latest.assigned_at, moved.ended_at or latest.assigned_at
+    lost_ms = max(0, begun - stopped) + (0 if moved.lost is None else moved.lost.ms)
+    return f", {rehearsing.lost_words(lost_ms, worker.rate)}; {_where(sight.left, worker)}"
 
 
-def _named(worker_id: int) -> str:
-    return f"another machine, {worker_label(worker_id)}"
+def _where(left: Worker | None, worker: Worker) -> str:
+    label = worker_label(worker.id)
+    if left is None or (left.provider, left.server_id) != (worker.provider, worker.server_id):
+        return f"on another machine, {label}"
+    return f"on its own machine {label}" if left.id == worker.id else f"on the same host, rented anew as {label}"

@@ -27,15 +27,14 @@ _UNDER_WAY = "rehearsal IN ('wanted', 'moving', 'resumed')"
 class Sight:
     """A job whose rehearsal is under way, and what it is judged by.
 
-    `moved` is the attempt that is stopped for it and `moved_at` when that was decided (UTC ms); `latest` is the newest
-    attempt. `saved` is its newest snapshot, `source` the one that it began with. `left` is the worker that the job was
-    moved from, `now_on` that of the newest attempt. `elsewhere`: its machine goes back, so that it needs another.
+    `moved` is the attempt that is stopped for it, None while none is; `latest` is the newest attempt, `saved` its
+    newest snapshot, `source` the one that it began with. `left` is the worker that the job was moved from, `now_on`
+    that of the newest attempt. `elsewhere`: its machine goes back, so that it needs another.
     """
 
     job: Job
     latest: Attempt | None
     moved: Attempt | None
-    moved_at: int | None
     saved: SnapshotRow | None
     source: SnapshotRow | None
     left: Worker | None
@@ -100,7 +99,7 @@ def _sight(connection: sqlite3.Connection, row: sqlite3.Row) -> Sight:
     if latest is not None and latest.resumed_from is not None:
         source = snapshots.get(connection, job.id, latest.resumed_from)
     return Sight(
-        job, latest, moved, row["rehearsal_at"], saved, source,
+        job, latest, moved, saved, source,
         None if moved is None else workers.get(connection, moved.worker_id),
         None if latest is None else workers.get(connection, latest.worker_id), bool(row["rehearsal_elsewhere"]),
     )  # fmt: skip

@@ -141,12 +141,12 @@ def rented_once(universe: Stage) -> None:
         universe.checker.fail("I1", f"one machine was asked for by hand and {row['count']} were rented")
 
 
-def rehearse(job_id: int) -> Act:
+def rehearse(job_id: int, *, elsewhere: bool = False) -> Act:
     """`gpuscale drill`."""
 
     def act(db: Database, universe: Stage) -> None:
         with suppress(Refused):  # it may have ended while the engine was down
-            db.write(rehearsal.ask, job_id, user="sim", now=universe.now())
+            db.write(rehearsal.ask, job_id, elsewhere=elsewhere, user="sim", now=universe.now())
 
     return command("drill", act)
 
@@ -433,7 +433,7 @@ ALL = (
         shutdown_grace_sec=30.0,
     ),
     made(
-        "rehearses", (1, submit(LONG, spec={"rehearse": True})), (2, submit(TRAIN)), (150, rehearse(2)),
+        "rehearses", (1, submit(LONG, spec={"rehearse": True})), (2, submit(TRAIN)), (150, rehearse(2, elsewhere=True)),
         (900, moved_once),
     ),
     made("odd replies", (0, fate(odd=True)), (30, fate()), (31, submit(SHORT))),

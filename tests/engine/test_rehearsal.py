@@ -61,12 +61,14 @@ def test_a_job_that_resumes_is_verified(market: Rig) -> None:
 
 
 def test_a_job_that_begins_anew_fails_it(market: Rig) -> None:
-    """It goes on all the same; its user is told, outside too."""
+    """It goes on all the same, here on another machine, which was asked for; its user is told, outside too."""
     [job_id] = market.submit(trains(resumes=False), env=ENV)
     with market.engine() as engine:
-        assert market.command(rehearsal.ask, job_id) == "wanted"
+        assert market.command(rehearsal.ask, job_id, elsewhere=True) == "wanted"
         found = until(lambda: over(market, job_id))
         assert (found.rehearsal, found.state) == ("failed", "running")
+        first, second = market.attempts(job_id)
+        assert second.worker_id != first.worker_id
         assert "it began at step 1, as it had before" in found.rehearsal_detail
         engine.stop(at_once=True)
         assert engine.wait(PATIENCE_SEC)

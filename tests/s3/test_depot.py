@@ -30,6 +30,7 @@ from gpuscale_tui.store.checkpoints import SnapshotStore
 from gpuscale_tui.store.s3_archive import S3Archive
 from gpuscale_tui.store.s3_client import ObjectStoreError
 from tests.remote.conftest import SHELLS, Site, in_process
+from tests.remote.proxy import proxying
 from tests.s3.server import Asked, Service
 
 SMALL = PartSizes(2 * MIB, MIB)
@@ -181,6 +182,19 @@ async def test_what_is_unchanged_is_not_sent_again(bench: Bench, service: Servic
     assert (third.number, third.stored) == (3, 0)
     assert service.sent(signed_url=True) == sent
     assert archive.usage([17]) == {17: 3 * MIB + 50_000}
+
+
+async def test_hardly_anything_goes_through_here(bench: Bench, service: Service) -> None:
+    """The bytes of 4 MiB of files on the way between this computer and the machine, counted by a proxy."""
+    bench.write({"large": os.urandom(3 * MIB), **{f"part-{number}": os.urandom(MIB // 8) for number in range(8)}})
+    async with proxying(bench.place.endpoint.port) as proxy:
+        bench.site = OpenSite(await bench.place.connect(port=proxy.port))
+        made = await bench.take()
+        await bench.put_back(made)
+        await bench.site.close()
+    assert made.stored == 4 * MIB
+    assert proxy.up + proxy.down < 150_000
+    assert service.sent(signed_url=False) < 10_000
 
 
 async def test_another_machine_goes_on_from_there(  # noqa: PLR0917 - fixtures

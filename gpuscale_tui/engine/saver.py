@@ -10,7 +10,7 @@ from gpuscale_tui.engine.context import Context
 from gpuscale_tui.engine.depot import Seen, Taken, depot_of
 from gpuscale_tui.engine.room import RoomMaker
 from gpuscale_tui.model.errors import GpuscaleError
-from gpuscale_tui.model.jobs import Attempt, Job, StartFrom
+from gpuscale_tui.model.jobs import Attempt, Job, StartFrom, job_label
 from gpuscale_tui.policy.completeness import Listing, complete
 from gpuscale_tui.policy.markers import touched
 from gpuscale_tui.policy.picking import Pick, Reasons, pick, pick_at_end, without_torn, worth_waiting
@@ -20,8 +20,8 @@ from gpuscale_tui.remote.errors import TransferError, Unreachable
 from gpuscale_tui.remote.site import Site
 from gpuscale_tui.remote.transfer import RemoteFile, RemoteListing
 from gpuscale_tui.store import jobs, snapshots
-from gpuscale_tui.store.archive import Archive
-from gpuscale_tui.store.checkpoints import FileEntry, Snapshot, SnapshotError, SnapshotMeta
+from gpuscale_tui.store.archive import Archive, Gone
+from gpuscale_tui.store.checkpoints import FileEntry, Snapshot, SnapshotError, SnapshotMeta, SnapshotStore
 from gpuscale_tui.store.snapshots import About
 
 LAST = "last"
@@ -105,9 +105,12 @@ class Saver:
         """The snapshot to go on from; why others are not taken is told."""
         context, attempt = self._context, self._attempt
         told: list[str] = []
+        place = "dir" if context.objects is None else "s3"
+        kept = [row for row in await context.db.read(snapshots.kept, job.id) if row.place == place]
         snapshot = await asyncio.to_thread(
-            _choose, context.archive, job, lambda number, reason: told.append(_skipped(number, reason))
-        )
+            _choose, context.archive, job, lambda number, reason: told.append(_skipped(number, reason)),
+            expected=sum(row.attempt > job.start_after for row in kept),
+        )  # fmt: skip
         if snapshot is not None and snapshot.fault is not None:
             told.append(f"snapshot {snapshot.number} is used though {snapshot.fault}: there is none without a fault")
         for text in told:
@@ -267,13 +270,22 @@ def was_cut_off(ended: Exit) -> bool:
     return ended.killed or ended.code > 128
 
 
-def _choose(archive: Archive, job: Job, report: Callable[[int, str], None]) -> Snapshot | None:
+def _choose(
+    archive: Archive, job: Job, report: Callable[[int, str], None], *, expected: int = 0
+) -> Snapshot | None:  # fmt: skip
+    """`expected` is how many the database knows: where not one is there, the job does not silently begin anew."""
     start = job.spec.start_from
     found = archive.newest_valid(job.id, report, after=job.start_after)
+    if found is None and expected and not archive.numbers(job.id):
+        raise Gone(
+            f"{archive.root_words()} has none of the {expected} that {job_label(job.id)} should have there; is it"
+            f" mounted? To begin anew, forget them: `gpuscale checkpoints prune`"
+        )
     if found is not None or start is None:
         return found
     chosen = archive.find(start.job_id, start.snapshot)
-    reason = archive.verify(chosen)
+    # what comes from object storage is compared when it is put back: it is not read here as well
+    reason = archive.verify(chosen) if isinstance(archive, SnapshotStore) else None
     if reason is not None:
         raise SnapshotError(f"snapshot {start.label}: {reason}")
     return chosen

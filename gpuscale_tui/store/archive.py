@@ -32,6 +32,10 @@ class SnapshotError(GpuscaleError):
     """A snapshot cannot be made or read: a hostile name, a missing or wrong file, a manifest that makes no sense."""
 
 
+class Gone(SnapshotError, OSError):
+    """A store has nothing of what it should have: a disk that is not mounted, or somebody has removed it all."""
+
+
 @dataclass(frozen=True, slots=True)
 class FileEntry:
     """One thing of a snapshot: its relative name, size in bytes, permission bits on the machine, SHA-256 in hex.

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from gpuscale_tui.cli.root import root
 from gpuscale_tui.config import ConfigError, load
 from gpuscale_tui.engine import checkpoints
 from gpuscale_tui.engine.doctor import check_storage
@@ -95,6 +97,12 @@ def test_a_job_moves_and_nothing_tells_a_secret(rig: Rig, service: Service, capl
     assert carried < 50_000  # manifests: the bytes of the model went from machine to storage
     archive = checkpoints.archive(rig.home, rig.settings)
     assert archive.verify(archive.find(job, rows[0].number)) is None
+    which = f"j{job}/{rows[0].number}"
+    assert f"{which}  whole" in verb(rig, "checkpoints", "verify", which)
+    verb(rig, "checkpoints", "get", which, str(rig.home.path.parent / "out"))
+    assert (rig.home.path.parent / "out/model.bin").stat().st_size == 200_000
+    verb(rig, "checkpoints", "prune", f"j{job}", "--keep", "1", "--yes")
+    assert archive.numbers(job) == [rows[0].number]
     assert told == []
     texts = [str(event) for event in rig.events()] + [record.getMessage() for record in caplog.records]
     files = [path.read_bytes() for path in rig.home.path.parent.rglob("*") if path.is_file()]
@@ -102,6 +110,17 @@ def test_a_job_moves_and_nothing_tells_a_secret(rig: Rig, service: Service, capl
         assert not [text for text in texts if secret.decode() in text]
         assert not [data for data in files if secret in data]
     assert any("snapshot 1 saved" in text for text in texts)
+
+
+def verb(rig: Rig, *words: str) -> str:
+    """Run a verb that must succeed."""
+    config = rig.home.path.parent / "config.toml"
+    named = rig.settings.checkpoints
+    config.write_text(f'[checkpoints]\ns3 = "{named.s3}"\ns3_endpoint = "{named.s3_endpoint}"\n')
+    environ = {"GPUSCALE_HOME": str(rig.home.path), "GPUSCALE_CONFIG": str(config)}
+    done = CliRunner().invoke(root, words, env=environ)
+    assert done.exit_code == 0, done.output
+    return done.output
 
 
 def settings(service: Service, **more: Any) -> Settings:

@@ -11,7 +11,7 @@ An attempt's directory on the machine:
     claim                exists once the attempt was started; made with O_EXCL, so exactly one start wins
     runner               "BOOT PID BORN" of the runner; BORN is the start time from /proc, "-" where there is none
     job                  "PID BORN" of the command, which leads a process group of its own
-    manner               "SIGNAL GRACE": how the job itself asked to be ended; for who is not told otherwise
+    manner               "SIGNAL GRACE": how the job asked to be ended; TERM where its signal could not reach it
     ending               seconds the group has between that signal and KILL; exists once it is being ended
     told                 mark: the signal was sent; a second one could break off what the first has begun
     killed               mark: something of the group did not end by itself and was killed, in the middle of anything
@@ -215,13 +215,14 @@ echo "$boot $$ $rborn" > runner && echo "$7 $4" > manner || exit 4
 echo "0                             " > exit.new || exit 4
 [ -n "$5" ] || set -m
 (
-  told=$7
+  told=$7 grace=$4
   set -- "$PWD" "$2" ${{5:+"$5" --}}
   # shells ignore these two in what they run in the background, and what is ignored stays so in the command
   case $told in (INT|QUIT)
     d="$"
     if env "--default-signal=$told" true; then set -- "$@" env "--default-signal=$told"
     elif perl -e 1; then set -- "$@" perl -e "${{d}}SIG{{$told}}=q(DEFAULT);exec @ARGV" --
+    else echo "TERM $grace" > manner
     fi;;
   esac 2>/dev/null
   . "./$2"
@@ -278,7 +279,9 @@ sleep "$1"
 same "$3" "$4" || members "$3" || exit 0
 : > timed
 echo "$2" > ending
-[ -e told ] || strike "$5" "$3" "$4"
+signal=$5
+[ -e manner ] && read -r signal least < manner
+[ -e told ] || strike "$signal" "$3" "$4"
 : > told
 sleep "$2"
 : > killed
@@ -348,7 +351,10 @@ fi
 : >> output
 : > stopped
 [ -e lapsed ] && by=2
-if [ -z "$signal" ] && [ -e manner ]; then read -r signal grace < manner; fi
+own= least=$grace
+[ -e manner ] && read -r own least < manner
+[ -n "$signal" ] || grace=$least
+signal=${{own:-${{signal:-TERM}}}}
 set -C
 # an attempt that was never started is claimed, so that a start still under way cannot run it after this
 if echo claimed 2>/dev/null > claim; then record "143 0 $by"; fi
@@ -359,7 +365,7 @@ until [ -e exit ]; do
     if [ -z "$jborn" ]; then :
     elif [ -z "$sent" ]; then
       echo "$grace" > ending
-      [ -e told ] || strike "${{signal:-TERM}}" "$job" "$jborn"
+      [ -e told ] || strike "$signal" "$job" "$jborn"
       : > told
       sent=1
     elif [ "$spent" -ge "$((grace*10))" ]; then
@@ -383,7 +389,7 @@ report
 """
 )
 """stdin: `BASE NAME GRACE SIGNAL`. The signal to the group, KILL after GRACE seconds, then the state; or `stuck`.
-Without SIGNAL both are as the job asked at its start, GRACE where it did not."""
+The signal is the one that stands in `manner`; without SIGNAL the grace is, too."""
 
 REMOVE = compact(
     f"""

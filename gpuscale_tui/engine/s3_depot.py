@@ -7,9 +7,8 @@ machine has no program for it or gets no answer there. Then it carries them, and
 from __future__ import annotations
 
 import asyncio
-import tempfile
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -160,12 +159,11 @@ class S3Depot:
     async def _bring_through_here(self, work: _Work, files: Sequence[RemoteFile]) -> dict[str, FileEntry] | None:
         """Fetch files to this computer and send them on from here."""
         store, job_id = self.context.snapshots, work.meta.job_id
-        draft = await asyncio.to_thread(store.begin, job_id)
-        try:
-            parts = None
-            if any(file.size >= LARGE_BYTES for file in files):
-                parts = await asyncio.to_thread(store.parts, job_id, work.meta.attempt)
-            place, size = draft.shell / "fetched", sum(file.size for file in files)
+        parts, size = None, sum(file.size for file in files)
+        if any(file.size >= LARGE_BYTES for file in files):
+            parts = await asyncio.to_thread(store.parts, job_id, work.meta.attempt)
+        async with self._scratch(job_id) as scratch:
+            place = scratch / "fetched"
             found = await work.site.get_files(
                 work.directory, files, place, parts=parts, max_bytes=size, timeout_sec=FETCH_SEC
             )
@@ -176,8 +174,6 @@ class S3Depot:
             for entry in lacking.values():
                 await asyncio.to_thread(store_file, self.archive, job_id, place / entry.name, entry, self.sizes)
             return entries
-        finally:
-            await asyncio.to_thread(store.discard, draft)
 
     def _torn(self, job_id: int, seen: Mapping[str, Seen], suspects: Collection[str]) -> tuple[tuple[str, str], ...]:
         """Suspects that are cut off by their own format, or of which nobody can tell. Blocking."""
@@ -193,7 +189,7 @@ class S3Depot:
 
     async def _put_directly(self, site: Site, directory: str, snapshot: Snapshot, way: Way) -> None:
         """The tree first, its files empty; then the machine fills them."""
-        with self._scratch() as scratch:
+        async with self._scratch(snapshot.meta.job_id) as scratch:
             empty = scratch / "empty"
             await asyncio.to_thread(empty.touch)
             await site.put_tree(directory, [_empty(entry, empty) for entry in snapshot.files])
@@ -204,7 +200,7 @@ class S3Depot:
             await site.set_modes(directory, locked)
 
     async def _put_through_here(self, site: Site, directory: str, snapshot: Snapshot) -> None:
-        with self._scratch() as scratch:
+        async with self._scratch(snapshot.meta.job_id) as scratch:
             tree = []
             for number, entry in enumerate(snapshot.files):
                 source = scratch / str(number)
@@ -218,13 +214,17 @@ class S3Depot:
                 )  # fmt: skip
             await site.put_tree(directory, tree)
 
-    @contextmanager
-    def _scratch(self) -> Iterator[Path]:
-        """A directory of ours beside the snapshots of this computer."""
-        root = self.context.snapshots.root
-        rights.make_directory(root)
-        with tempfile.TemporaryDirectory(prefix=".carried-", dir=root) as place:
-            yield Path(place)
+    @asynccontextmanager
+    async def _scratch(self, job_id: int) -> AsyncIterator[Path]:
+        """A directory of ours beside the snapshots of this computer; should we die, it goes with what drafts leave."""
+        store = self.context.snapshots
+        draft = await asyncio.to_thread(store.begin, job_id)
+        try:
+            place = draft.shell / "carried"
+            await asyncio.to_thread(rights.make_directory, place)
+            yield place
+        finally:
+            await asyncio.to_thread(store.discard, draft)
 
     # Both.
 

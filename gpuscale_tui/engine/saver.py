@@ -11,7 +11,7 @@ from gpuscale_tui.engine.depot import Seen, Taken, depot_of
 from gpuscale_tui.engine.room import RoomMaker
 from gpuscale_tui.model.errors import GpuscaleError
 from gpuscale_tui.model.jobs import Attempt, Job, StartFrom, job_label
-from gpuscale_tui.policy.completeness import Listing, complete
+from gpuscale_tui.policy.completeness import Listing, complete, is_stream
 from gpuscale_tui.policy.markers import touched
 from gpuscale_tui.policy.picking import Pick, Reasons, pick, pick_at_end, without_torn, worth_waiting
 from gpuscale_tui.policy.saving import named_step
@@ -132,9 +132,17 @@ class Saver:
                 await self._recall(site, sight)
                 if not sight.has_files or sight.signature == self._saved:
                     return False
+                if kind == "interval" and self._has_grown_logs_only(sight):
+                    return False
                 if await self._take(site, sight, kind):
                     return True
             raise TransferError(f"{self._directory} changed during each of {FETCH_TRIES} tries to save it")
+
+    def _has_grown_logs_only(self, sight: Sight) -> bool:
+        """Logs that lie beside make no new state: snapshots that differ in them alone would drive the others out."""
+        state = {(file.path, file.stamp) for file in _state(sight.picked.files)}
+        before = {(path, seen.stamp) for path, seen in self._seen.items() if not is_stream(path)}
+        return bool(before) and state == before
 
     async def _look(self, site: Site) -> Sight:
         """Look until nothing is being written, or for so long that it must do."""
@@ -217,7 +225,8 @@ class Saver:
     def _describe(self, sight: Sight, kind: str) -> tuple[About, SnapshotMeta]:
         """What is known of the state that is taken: the job's words at the time when its newest file was written."""
         attempt = self._attempt
-        fresh = [file for file in sight.picked.files if file.kind == "file" and not self._is_known(file)]
+        state = _state(sight.picked.files)
+        fresh = [file for file in state if not self._is_known(file)] or state
         age = max(0, sight.listing.clock - max((touched(file) for file in fresh), default=sight.listing.clock))
         of_at = sight.at - age
         word = self._context.board.said_by(attempt.job_id, attempt.number, of_at)
@@ -318,6 +327,12 @@ def _skipped(number: int, reason: str) -> str:
 def _in_words(reasons: Reasons) -> str:
     first = "; ".join(f"{path!r}: {reason}" for path, reason in reasons[:3])
     return first if len(reasons) <= 3 else f"{first}; and {len(reasons) - 3} more"
+
+
+def _state(files: Sequence[RemoteFile]) -> list[RemoteFile]:
+    """The files that a job would go on from: not its logs, unless it has nothing else."""
+    found = [file for file in files if file.kind == "file"]
+    return [file for file in found if not is_stream(file.path)] or found
 
 
 def _signature(files: Sequence[RemoteFile]) -> Signature:

@@ -116,11 +116,13 @@ def _named(tree: Mapping[str, _Directory], pattern: re.Pattern[str]) -> Iterator
             yield path, parent, found
 
 
-def _trainers(tree: Mapping[str, _Directory], _still: int) -> Iterator[tuple[str, str]]:
+def _trainers(tree: Mapping[str, _Directory], still: int) -> Iterator[tuple[str, str]]:
+    """A directory of such a name that nothing tells to be a trainer's is held back for a while only."""
     found = list(_named(tree, TRAINER_DIRECTORY))
     used = {parent for _, parent, each in found if TRAINER_STATE in each.files}
     for path, parent, each in found:
-        if TRAINER_STATE not in each.files and (parent in used or not TRAINER_FILES.isdisjoint(each.files)):
+        certain = parent in used or not TRAINER_FILES.isdisjoint(each.files)
+        if TRAINER_STATE not in each.files and (certain or each.newest > still):
             yield path, f"it has no {TRAINER_STATE} yet, which is written last"
 
 

@@ -15,6 +15,7 @@ from gpuscale_tui.store.archive import FileEntry, SnapshotError
 from gpuscale_tui.store.s3_archive import S3Archive
 from gpuscale_tui.store.s3_bucket import Part, whole_sum
 from gpuscale_tui.store.s3_client import Gone
+from gpuscale_tui.store.s3_files import look_at, read_sums
 
 T = TypeVar("T")
 CHANNELS = 4
@@ -76,7 +77,7 @@ class Carrier:
             right = {name for name, entry in left.items() if hashes.get(name) == entry.sha256}
             moved = bool(right) or any(sizes.get(name, 0) > have[name] for name in left)
             left = {name: entry for name, entry in left.items() if name not in right}
-            _refuse_wrong(left, statuses, sizes, have)
+            self._refuse_wrong(left, statuses, sizes, have)
             have = {name: _whole_blocks(sizes.get(name, 0), entry.size) for name, entry in left.items()}
             idle = await self._rest(idle, moved, [statuses[name] for name in left])
 
@@ -114,7 +115,7 @@ class Carrier:
 
     async def _confirmed(self, files: Sequence[FileEntry]) -> set[str]:
         """The hashes of the contents that the service has, by its own word; where it keeps no hashes, they are read."""
-        found = await asyncio.to_thread(self.archive.look_at, self.job_id, [entry.sha256 for entry in files])
+        found = await asyncio.to_thread(look_at, self.archive, self.job_id, [entry.sha256 for entry in files])
         there = [entry for entry in files if entry.sha256 in found and found[entry.sha256].size == entry.size]
         unsure = [entry for entry in there if not found[entry.sha256].sha256]
         wrong = {entry.sha256 for entry in there if found[entry.sha256].sha256 not in {"", entry.sha256}}
@@ -128,7 +129,7 @@ class Carrier:
                 urls = await asyncio.to_thread(lambda each=group: [self._address(entry) for entry in each])  # type: ignore[misc]
                 read = await self.site.read_back(urls, sum(entry.size for entry in group))
             else:
-                read = await asyncio.to_thread(self.archive.read_sums, self.job_id, [entry.sha256 for entry in group])
+                read = await asyncio.to_thread(read_sums, self.archive, self.job_id, [entry.sha256 for entry in group])
             wrong |= {entry.sha256 for entry, sha256 in zip(group, read, strict=True) if sha256 != entry.sha256}
         return wrong
 
@@ -199,6 +200,21 @@ class Carrier:
 
         return _merged(await _at_once([fetch(group) for group in _shared_out(files)]))
 
+    def _refuse_wrong(
+        self,
+        left: Mapping[str, FileEntry],
+        statuses: Mapping[str, int],
+        sizes: Mapping[str, int],
+        have: Mapping[str, int],
+    ) -> None:
+        """Raise SnapshotError for what is not there, and for what came in full, from its beginning, and is another."""
+        for name, entry in left.items():
+            if statuses[name] == MISSING:
+                raise SnapshotError(f"{name!r} is missing")
+            if statuses[name] == 200 and sizes.get(name) == entry.size and not have[name]:
+                self.archive.distrust(self.job_id, entry.sha256)
+                raise SnapshotError(f"{name!r} has changed since it was stored")
+
 
 def _is_there(wanted: Part, found: Part | None) -> bool:
     return found is not None and found.size == wanted.size and found.sha256 in {"", wanted.sha256}
@@ -236,17 +252,6 @@ def _first(error: BaseException) -> BaseException:
 def _whole_blocks(size: int, full: int) -> int:
     """Where to go on with a file that was cut off; from the beginning where it is not that."""
     return size if size < full else 0
-
-
-def _refuse_wrong(
-    left: Mapping[str, FileEntry], statuses: Mapping[str, int], sizes: Mapping[str, int], have: Mapping[str, int]
-) -> None:
-    """Raise SnapshotError for what is not there, and for what came in full, from its beginning, and is another."""
-    for name, entry in left.items():
-        if statuses[name] == MISSING:
-            raise SnapshotError(f"{name!r} is missing")
-        if statuses[name] == 200 and sizes.get(name) == entry.size and not have[name]:
-            raise SnapshotError(f"{name!r} has changed since it was stored")
 
 
 def _given_up(site: Site, archive: S3Archive, statuses: Sequence[int]) -> Exception:

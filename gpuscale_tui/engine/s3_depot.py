@@ -80,7 +80,7 @@ class S3Depot:
         before = await self.context.db.read(snapshots.last_number, meta.job_id)
         number = await asyncio.to_thread(self._begin, meta.job_id, before)
         try:
-            held = await asyncio.to_thread(self.archive.objects, meta.job_id)
+            held = await asyncio.to_thread(self.archive.trusted, meta.job_id)
             told = describe(files, directory, listing.left_out)
             seen, fresh = _known(told.files, known, held)
             come = await self._bring(_Work(site, directory, meta, held, number), fresh)
@@ -100,7 +100,7 @@ class S3Depot:
                 await asyncio.to_thread(self.archive.release, meta.job_id, number)
 
     async def put_back(self, site: Site, directory: str, snapshot: Snapshot) -> None:
-        """See `Depot.put_back`. The machine compares what comes; a snapshot with wrong bytes is not chosen again."""
+        """See `Depot.put_back`. The machine compares every byte of what comes."""
         store = self.context.snapshots
         if snapshot.path.is_relative_to(store.root):
             await site.put_tree(directory, [tree_file(entry, snapshot.files_path) for entry in snapshot.files])
@@ -115,10 +115,7 @@ class S3Depot:
                 else:
                     return
             await self._put_through_here(site, directory, snapshot)
-        except SnapshotError as error:
-            if isinstance(error, ObjectStoreError) and not isinstance(error, Gone):
-                raise
-            self.archive.condemn(snapshot, str(error))
+        except Gone as error:  # of the storage nothing else is wrong
             raise SnapshotError(str(error)) from error
 
     # Taking.

@@ -37,7 +37,7 @@ from gpuscale_tui.store.archive import (
     unreadable,
 )
 from gpuscale_tui.store.manifest import Manifest, check_tree, decode, encode, meta_file
-from gpuscale_tui.store.s3_bucket import Bucket, Listed, Stored
+from gpuscale_tui.store.s3_bucket import Bucket, Listed
 from gpuscale_tui.store.s3_client import ObjectStoreError
 from gpuscale_tui.store.s3_owner import check_owner
 from gpuscale_tui.store.soundness import Verdict
@@ -75,7 +75,7 @@ class S3Archive:
         self._now = now
         self._lock = threading.Lock()
         self._known: dict[tuple[int, int, str], Snapshot] = {}
-        self._condemned: dict[tuple[int, int], str] = {}
+        self._distrusted: set[tuple[int, str]] = set()
 
     def root_words(self) -> str:
         """See `Archive`."""
@@ -109,7 +109,7 @@ class S3Archive:
             found = self._load(job_id, number, listed.etag)
             if isinstance(found, Snapshot) and found.meta.attempt <= after:
                 continue
-            reason = found if isinstance(found, str) else self._unfit(found, objects)
+            reason = found if isinstance(found, str) else self._missing(found, objects, self._marks(job_id, number))
             if reason is None and isinstance(found, Snapshot):
                 if found.fault is None:
                     return found
@@ -143,6 +143,7 @@ class S3Archive:
                 break
             yield data
         if size != entry.size or digest.hexdigest() != entry.sha256:
+            self.distrust(snapshot.meta.job_id, entry.sha256)
             raise SnapshotError(f"{entry.name!r} has changed since it was stored")
 
     def usage(self, job_ids: Iterable[int]) -> dict[int, int]:
@@ -185,6 +186,7 @@ class S3Archive:
         files = tuple(sorted(entries, key=lambda entry: entry.name))
         check_tree(files)
         new = [entry for entry in files if entry.kind == FILE and entry.name in fresh]
+        self._distrusted -= {(job_id, entry.sha256) for entry in new}
         stored = sum({entry.sha256: entry.size for entry in new}.values())
         made = Snapshot(number, self._place(job_id, number), meta, files, stored)
         objects = self.objects(job_id)
@@ -217,16 +219,6 @@ class S3Archive:
         with ThreadPoolExecutor(READERS, "s3 reader") as pool:
             return {entry.name: verdict for entry, verdict in zip(chosen, pool.map(one, chosen), strict=True)}
 
-    def look_at(self, job_id: int, hashes: Sequence[str]) -> dict[str, Stored]:
-        """What the service says of contents, each asked for by itself: with the hashes that it keeps."""
-        with ThreadPoolExecutor(READERS, "s3 reader") as pool:
-            found = zip(hashes, pool.map(lambda each: self.bucket.look(self.key(job_id, each)), hashes), strict=True)
-            return {sha256: stored for sha256, stored in found if stored is not None}
-
-    def read_sums(self, job_id: int, hashes: Sequence[str]) -> list[str]:
-        """The hashes of what really lies there: all of it is read."""
-        return [self.sum_at(self.key(job_id, sha256)) for sha256 in hashes]
-
     def sum_at(self, key: str) -> str:
         """The hash of what really lies at a key."""
         digest = hashlib.sha256()
@@ -234,10 +226,14 @@ class S3Archive:
             digest.update(data)
         return digest.hexdigest()
 
-    def condemn(self, snapshot: Snapshot, reason: str) -> None:
-        """Never choose this snapshot again, as long as this object lives: its bytes turned out to be others."""
-        with self._lock:
-            self._condemned[snapshot.meta.job_id, snapshot.number] = reason
+    def trusted(self, job_id: int) -> dict[str, Held]:
+        """The contents that need not be sent again: without those whose bytes turned out to be others."""
+        found = self.objects(job_id)
+        return {sha256: held for sha256, held in found.items() if (job_id, sha256) not in self._distrusted}
+
+    def distrust(self, job_id: int, sha256: str) -> None:
+        """What lies there under a hash has another: no snapshot with it is chosen until it was sent again."""
+        self._distrusted.add((job_id, sha256))
 
     def claim(self, job_id: int, number: int) -> None:
         """Say that a snapshot is being put together still; more often than `CLAIM_MS`."""
@@ -349,11 +345,6 @@ class S3Archive:
                 del self._known[next(iter(self._known))]
             self._known[key] = found
 
-    def _unfit(self, snapshot: Snapshot, objects: Mapping[str, Held]) -> str | None:
-        job_id, number = snapshot.meta.job_id, snapshot.number
-        condemned = self._condemned.get((job_id, number))
-        return condemned or self._missing(snapshot, objects, self._marks(job_id, number))
-
     def _marks(self, job_id: int, number: int) -> Mapping[str, str]:
         """The marks of a snapshot's contents; empty where they cannot be told."""
         try:
@@ -362,8 +353,9 @@ class S3Archive:
             return {}
         return {str(sha256): str(mark) for sha256, mark in told.items()} if isinstance(told, dict) else {}
 
-    @staticmethod
-    def _missing(snapshot: Snapshot, objects: Mapping[str, Held], marks: Mapping[str, str] | None = None) -> str | None:
+    def _missing(
+        self, snapshot: Snapshot, objects: Mapping[str, Held], marks: Mapping[str, str] | None = None
+    ) -> str | None:
         """What of a snapshot is not there, or not as it was when it was stored."""
         for entry in _files(snapshot):
             held = objects.get(entry.sha256)
@@ -371,7 +363,8 @@ class S3Archive:
                 return f"{entry.name!r} is missing"
             if held.size != entry.size:
                 return f"{entry.name!r} has {held.size} bytes, not {entry.size}"
-            if (marks or {}).get(entry.sha256, held.etag) != held.etag:
+            wrong = (snapshot.meta.job_id, entry.sha256) in self._distrusted
+            if wrong or (marks or {}).get(entry.sha256, held.etag) != held.etag:
                 return f"{entry.name!r} has changed since it was stored"
         return None
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from gpuscale_tui.model.objects import PartSizes
 from gpuscale_tui.store.archive import FileEntry, Snapshot, SnapshotError
-from gpuscale_tui.store.s3_archive import S3Archive
-from gpuscale_tui.store.s3_bucket import Part, whole_sum
+from gpuscale_tui.store.s3_archive import READERS, S3Archive
+from gpuscale_tui.store.s3_bucket import Part, Stored, whole_sum
 
 
 def store_file(archive: S3Archive, job_id: int, path: Path, entry: FileEntry, sizes: PartSizes) -> None:
@@ -58,3 +60,15 @@ def fetch_file(archive: S3Archive, snapshot: Snapshot, entry: FileEntry, target:
     with target.open("xb") as file:
         for data in archive.read(snapshot, entry):
             file.write(data)
+
+
+def look_at(archive: S3Archive, job_id: int, hashes: Sequence[str]) -> dict[str, Stored]:
+    """What the service says of contents, each asked for by itself: with the hashes that it keeps."""
+    with ThreadPoolExecutor(READERS, "s3 reader") as pool:
+        found = zip(hashes, pool.map(lambda each: archive.bucket.look(archive.key(job_id, each)), hashes), strict=True)
+        return {sha256: stored for sha256, stored in found if stored is not None}
+
+
+def read_sums(archive: S3Archive, job_id: int, hashes: Sequence[str]) -> list[str]:
+    """The hashes of what really lies there: all of it is read."""
+    return [archive.sum_at(archive.key(job_id, sha256)) for sha256 in hashes]

@@ -301,6 +301,11 @@ async def test_a_content_that_is_gone_or_another_is_never_put_back(
     assert archive.newest_valid(17) == first  # what was read once is known to be broken
     await bench.put_back(first)
     assert (bench.root / "a").read_bytes() == b"one"
+    bench.write({"a": b"two"})
+    bench.seen = {}
+    healed = await bench.take()  # what turned out to be wrong is sent again
+    assert [archive.verify(each) for each in (healed, second)] == [None, None]
+    assert archive.newest_valid(17) == healed
 
 
 async def test_a_download_that_breaks_off_goes_on(bench: Bench, service: Service, archive: S3Archive) -> None:

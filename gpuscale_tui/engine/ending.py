@@ -155,11 +155,13 @@ def machine_gone(
     cause: Cause | None,
     bill: Bill,
     *,
+    step: int | None = None,
     retries: int,
     now: int,
     epoch: int | None,
 ) -> None:
-    """The provider has confirmed that a machine is gone: end it, its attempt and its books."""
+    """The provider has confirmed that a machine is gone: end it, its attempt (`step` is the last that it told, where
+    that is known) and its books."""
     before = workers.get(connection, worker_id)
     gone = workers.confirm_gone(connection, worker_id, detail, cause=cause, now=now, epoch=epoch)
     if gone.state != WorkerState.RELEASING:
@@ -169,7 +171,7 @@ def machine_gone(
         if attempt is not None and attempt.state != AttemptState.ENDED:
             end = AttemptEnd(
                 gone.cause or cause or Cause.PREEMPTED, error=f"its machine is gone: {detail}",
-                by_user=gone.cause is None and cause is None,
+                by_user=gone.cause is None and cause is None, step=step,
             )  # fmt: skip
             attempt_over(connection, attempt, end, retries=retries, now=now, epoch=epoch)
     spans.book(connection, worker_id, bill.total, now, billed=bill.final)

@@ -238,8 +238,9 @@ class Reconciler:
         total = max(worker.cost, estimate) if billed is None else billed
         taken = worker.state != WorkerState.RELEASING or worker.cause == Cause.PREEMPTED
         cause = Cause.PREEMPTED if taken else None
+        told = None if worker.job_id is None else context.board.step_of(worker.job_id, worker.attempt or 0)
         await context.db.write(
-            ending.machine_gone, worker.id, detail, cause, ending.Bill(total, billed is not None),
+            ending.machine_gone, worker.id, detail, cause, ending.Bill(total, billed is not None), step=told,
             retries=context.settings.scaler.max_retries, now=now, epoch=context.epoch,
         )  # fmt: skip
         if worker.state != WorkerState.RELEASING:

@@ -145,7 +145,7 @@ def _evict(sandbox: Sandbox) -> None:
 def test_a_stand_in_goes_on_wherever_its_machines_are_taken_away(tmp_path: Path) -> None:
     """On the marketplace; one file that is overwritten in place all the time is never restored torn."""
     seed = random.randrange(1 << 30)
-    source = stand_in(tmp_path, steps=150, save_every=30)
+    source = stand_in(tmp_path, "75 135", steps=150, save_every=30)
     done = on_the_market(tmp_path, source, spot=True, at_most_sec=0.5, settle=0.3, seed=seed)
     made = judge(done, source, pickled_iter)
     assert len(made) == 2

@@ -51,8 +51,9 @@ class Source:
     size: str = "tiny"
 
 
-def stand_in(place: Path, **more: Any) -> Source:
-    """A repository with the same files, whose training learns nothing and takes seconds."""
+def stand_in(place: Path, held_at: str, **more: Any) -> Source:
+    """A repository with the same files, whose training learns nothing and takes seconds. Its attempts wait at these
+    iterations, in their order, until their machine is taken away."""
     repository = place / "standin"
     shutil.copytree(HERE / "standin", repository, ignore=shutil.ignore_patterns("__pycache__"))
     git = [
@@ -70,7 +71,8 @@ def stand_in(place: Path, **more: Any) -> Source:
         subprocess.run([*git, *words], check=True, stdout=subprocess.DEVNULL)
     text = place / "input.txt"
     text.write_text(TEXT)
-    python = one_line(place / "python", f'PYTHONPATH={HERE / "standin_modules"} exec {sys.executable} "$@"')
+    variables = f'HELD_AT="{held_at}" PYTHONPATH={HERE / "standin_modules"}'
+    python = one_line(place / "python", f'{variables} exec {sys.executable} "$@"')
     return Source(f"file://{repository}@main", text, python, **more)
 
 

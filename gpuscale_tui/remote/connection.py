@@ -23,9 +23,9 @@ KEEPALIVES_MISSED = 3
 UPLOAD_CHUNK = 256 * 1024
 RUN_OUTPUT_BYTES = 1024 * 1024
 WINDOW = 2 * 1024 * 1024
-BULK_WINDOW = 4 * 1024 * 1024
+BULK_WINDOW = 2 * 1024 * 1024
 """What a machine may send on a channel before we say that there is room again: at 100 ms there and back this bounds
-what one channel brings to 40 MB/s, hence several channels."""
+what one channel brings to 20 MB/s, hence several channels; all of it may have to be held here when a disk is slow."""
 BULK_BYTES = 2 * 1024 * 1024
 BULK_NOTIFY_BYTES = 1024 * 1024
 """Each hand-over to a thread costs two switches of Python's lock, up to 5 ms each, so few are made; more at once would

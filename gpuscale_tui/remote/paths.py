@@ -7,7 +7,8 @@ import re
 from gpuscale_tui.remote.errors import TransferError
 
 DIRECTORY = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._/-]{0,250}")
-LONGEST_PATH = 1024
+LONGEST_PATH = 3072
+"""Bytes; Linux takes 4096 with what stands before."""
 LONGEST_NAME = 255
 UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """What a terminal may obey, what breaks or turns a line, and what is no text."""
@@ -35,7 +36,7 @@ def is_storable(path: str) -> bool:
         parts = path.encode("utf-8", "surrogateescape").split(b"/")
     except UnicodeEncodeError:
         return False
-    return sum(map(len, parts)) <= LONGEST_PATH and all(len(part) <= LONGEST_NAME for part in parts)
+    return sum(len(part) + 1 for part in parts) <= LONGEST_PATH and all(len(part) <= LONGEST_NAME for part in parts)
 
 
 def check_storable(path: str) -> None:

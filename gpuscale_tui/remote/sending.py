@@ -62,7 +62,7 @@ done
 )
 
 # $2 the directory, $3 the mode; stdin: the name, then a line `SKIP COUNT` in GRAINs for each part that is there, in
-# order. Hashes the file while it is still being sent; at the end its mode is set, and its hash told where there is a tool.
+# order. Hashes the file while it is still being sent; then its mode is set, and its hash told where there is a tool.
 HASH_ALONG = compact(
     f"""
 echo gpuscale:begin

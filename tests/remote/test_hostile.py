@@ -12,9 +12,10 @@ from gpuscale_tui.model.machines import Endpoint
 from gpuscale_tui.remote import channel, protocol
 from gpuscale_tui.remote.attempts import AttemptRef, Sink, attach, execute, remove, status, stop
 from gpuscale_tui.remote.connection import Machine, connect
-from gpuscale_tui.remote.errors import RemoteError, Unreachable
+from gpuscale_tui.remote.errors import RemoteError, TransferError, Unreachable
 from gpuscale_tui.remote.keys import ensure_client_key
 from gpuscale_tui.remote.launch import Launch
+from gpuscale_tui.remote.listing import list_tree
 from tests.remote.conftest import Log, until
 from tests.remote.ssh_server import listening
 
@@ -180,6 +181,50 @@ async def test_silence_is_bounded(client_key: Path, host_key: asyncssh.SSHKey, m
     async with lying(Liar(status=None), client_key, host_key) as machine:
         with pytest.raises(Unreachable, match=r"probe gave no end within 0\.2 s"):
             await machine.run("x", timeout_sec=0.2, label="probe")
+
+
+ROOT = b"41ed 4096 7 17 17 2026-01-01 00:00:00.5|2026-01-01 00:00:00.5 .//.\n"
+FACTS = b"81a4 5 7 17 17 2026-01-01 00:00:00.5|2026-01-01 00:00:00.5 .//."
+LINK = FACTS.replace(b"81a4", b"a1ff")
+LISTINGS = {
+    "nothing": b"",
+    "no clock": ROOT,
+    "only a clock": b"17.5\n",
+    "no root": b"17\n" + FACTS + b"/a\n",
+    "no facts": b"17\n" + ROOT + b"x .//./a\n",
+    "a size beyond": b"17\n" + ROOT + FACTS.replace(b" 5 ", b" 99999999999999999999 ") + b"/a\n",
+    "a time beyond": b"17\n" + ROOT + FACTS.replace(b" 17 ", b" 9999999999999 ") + b"/a\n",
+    "a link that is too short": b"17\n" + ROOT + LINK + b"/a//xyz\n",
+    "a link that is too long": b"17\n" + ROOT + LINK + b"/a//" + b"x" * 50 + b"\n" + FACTS + b"/b\n",
+    "one line": b"17\n" + ROOT.strip() + FACTS + b"/a\n",
+    "an endless name": b"17\n" + ROOT + FACTS + b"/" + b"x" * 200_000,
+    "an endless target": b"17\n" + ROOT + LINK.replace(b" 5 ", b" 500000 ") + b"/a//" + b"x" * 400_000,
+}
+
+
+@pytest.mark.parametrize("kind", list(LISTINGS))
+async def test_a_listing_that_makes_no_sense(client_key: Path, host_key: asyncssh.SSHKey, kind: str) -> None:
+    async with lying(Liar(LISTINGS[kind]), client_key, host_key) as machine, asyncio.timeout(60):
+        with pytest.raises(TransferError):
+            await list_tree(machine, "ck")
+
+
+async def test_what_cannot_be_kept_is_left_out_by_name(client_key: Path, host_key: asyncssh.SSHKey) -> None:
+    names = [b"../up", b"a/../../b", b"", b"//c", b"x" * 256, b"y/" * 1600 + b"z", b".", b"esc\x1b[2J/.."]
+    listing = b"17.25\n" + ROOT + b"".join(FACTS + b"/" + name + b"\n" for name in (b"good", *names))
+    complaints = (
+        b"find: './shut\x1b[2J': Permission denied\nstat: cannot stat 'x': No such file or directory\n"
+        b"Welcome!\nbusybox: find: ./other: Permission denied\n"
+    )
+    async with lying(Liar(listing, complaints), client_key, host_key) as machine:
+        found = await list_tree(machine, "ck")
+    assert [file.path for file in found] == ["good"]
+    assert found[0].mtime == 17_500
+    assert found.clock == 17_250
+    assert len(found.left_out) == len(names) + 2
+    assert not any(ord(character) < 32 for text in found.left_out for character in text)
+    assert "shut" in found.left_out[-2]
+    assert "other" in found.left_out[-1]
 
 
 async def test_run_has_an_output_limit(client_key: Path, host_key: asyncssh.SSHKey) -> None:

@@ -22,6 +22,7 @@ from gpuscale_tui.sandbox.files import MachineFiles
 from gpuscale_tui.sandbox.processes import MARK_VARIABLE, Target, remove_tree, sweep
 from gpuscale_tui.sandbox.sessions import Place, Process, run_session
 from gpuscale_tui.sandbox.smi import Cards, install
+from gpuscale_tui.sandbox.terminals import run_on_terminal
 
 POWEROFF = ".poweroff"
 OFF_MARK = ".powered-off"
@@ -30,6 +31,7 @@ POWEROFF_SCRIPT = f"""#!/bin/sh
 : > "$HOME/{OFF_MARK}"
 """
 LOGIN_SECONDS = 60
+OWN_ADDRESSES = ("localhost", "127.0.0.1", "::1")
 CLOSE_SECONDS = 5.0
 
 
@@ -169,7 +171,7 @@ class Machine:
             process_factory=self._session,
             sftp_factory=lambda channel: MachineFiles(channel, spec.directory),
             allow_scp=True,
-            allow_pty=False,
+            line_editor=False,
             agent_forwarding=False,
             encoding=None,
             login_timeout=LOGIN_SECONDS,
@@ -180,7 +182,8 @@ class Machine:
         if self.stopped:
             process.exit(255)
         else:
-            self._own(run_session(process, self.spec.place()))
+            run = run_session if process.term_type is None else run_on_terminal
+            self._own(run(process, self.spec.place()))
 
     async def _start_command(self) -> None:
         """Run the order's start script as the platform does: a file, run once the machine is up."""
@@ -246,6 +249,10 @@ class _Door(asyncssh.SSHServer):
 
     def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
         return username == "root" and key.public_data in self._keys
+
+    def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:  # noqa: ARG002
+        """Whether a client may have a port of the machine forwarded: one of its own, as every sshd lets it."""
+        return dest_host in OWN_ADDRESSES
 
     def password_auth_supported(self) -> bool:
         return bool(self._machine.spec.ssh_password)

@@ -1,7 +1,8 @@
 """One SSH session: a real process, its three streams carried byte by byte, its exit status at the end.
 
-It behaves as OpenSSH's sshd does without a terminal: the channel stays open until the process has ended and nobody
-holds its output any more; a client that goes away closes the pipes but kills nothing, so detached work goes on.
+It behaves as OpenSSH's sshd does without a terminal (`terminals` has them): the channel stays open until the process
+has ended and nobody holds its output any more; a client that goes away closes the pipes but kills nothing, so detached
+work goes on.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ async def run_session(process: Process, place: Place) -> None:
     except OSError:  # the machine went down while the request was on its way
         for fd in ours:
             os.close(fd)
-        _report(process, 255)
+        report(process, 255)
         return
     feeder = asyncio.create_task(_feed(process, ours[0], child.pid))
     pumps = asyncio.create_task(_pump_both(process, ours[1], ours[2]))
@@ -60,7 +61,7 @@ async def run_session(process: Process, place: Place) -> None:
     finally:
         for task in (feeder, pumps, gone):
             task.cancel()
-    _report(process, status)
+    report(process, status)
 
 
 def _pipes() -> tuple[tuple[int, int, int], tuple[int, int, int]]:
@@ -143,7 +144,8 @@ def _signal(child: int, name: str) -> None:
             os.killpg(child, number)
 
 
-def _report(process: Process, status: int) -> None:
+def report(process: Process, status: int) -> None:
+    """Tell the client how it ended, if it is still there."""
     with contextlib.suppress(*GONE):
         if status >= 0:
             process.exit(status)

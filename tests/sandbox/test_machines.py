@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -156,3 +157,56 @@ async def test_openssh_client_works_it(renter: Renter, tmp_path: Path) -> None:
     process = await asyncio.create_subprocess_exec(*words, stdin=-1, stdout=-1, stderr=-1)
     out, err = await asyncio.wait_for(process.communicate(data), 60)
     assert (out == data, err, process.returncode) == (True, b"problem", 9)
+
+
+async def test_a_shell_with_a_terminal_is_one(renter: Renter) -> None:
+    """Prompt, echo, its size, Ctrl+C for what runs in it."""
+    async with await renter.connect(await renter.rent()) as connection:
+        shell = await connection.create_process(term_type="xterm", term_size=(101, 33))
+
+        async def shows(words: str) -> None:
+            await asyncio.wait_for(shell.stdout.readuntil(words), 60)
+
+        shell.stdin.write("stty size; echo $TERM-$((6*7))\r")
+        await shows("33 101\r\n")
+        await shows("xterm-42\r\n")
+        shell.change_terminal_size(90, 20)
+        shell.stdin.write("cat\r")
+        await shows("cat\r\n")
+        shell.stdin.write("word\r")
+        await shows("word\r\nword\r\n")  # as typed, and by the program
+        shell.stdin.write("\x03")
+        await shows("\r\n# ")
+        shell.stdin.write("stty size; exit 6\r")
+        await shows("20 90\r\n")
+        assert (await asyncio.wait_for(shell.wait(), 60)).exit_status == 6
+        result = await asyncio.wait_for(connection.run("test -t 1 && tty", term_type="xterm"), 60)
+        assert str(result.stdout).startswith("/dev/")
+
+
+async def test_a_terminal_ends_with_its_client(renter: Renter) -> None:
+    server = await renter.rent()
+    async with await renter.connect(server) as connection:
+        shell = await connection.create_process(term_type="xterm")
+        shell.stdin.write("echo pid-$$-\r")
+        said = await asyncio.wait_for(shell.stdout.readuntil(re.compile("pid-[0-9]+-")), 60)
+        (pid,) = re.findall("pid-([0-9]+)-", str(said))
+    await until(lambda: not Path(f"/proc/{pid}").exists())
+
+
+async def say_hello(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"hello")
+    await writer.drain()
+    writer.close()
+
+
+async def test_a_port_of_the_machine_alone_is_forwarded(renter: Renter) -> None:
+    async with await renter.connect(await renter.rent()) as connection:
+        echo = await asyncio.start_server(say_hello, "127.0.0.1", 0)
+        async with echo:
+            port = echo.sockets[0].getsockname()[1]
+            reader, writer = await connection.open_connection("localhost", port)
+            assert await asyncio.wait_for(reader.read(), 60) == b"hello"
+            writer.close()
+            with pytest.raises(asyncssh.ChannelOpenError):
+                await connection.open_connection("192.0.2.1", port)

@@ -84,6 +84,8 @@ def compare(unit: str, before: Sequence[Mark], after: Sequence[Mark], saved: int
     again = before[-1].place - went_on
     repeated = f", {again} {unit if again == 1 else unit + 's'} done again" if again > 0 else ""
     ok, losses = _losses(before, after, went_on)
+    if saved is not None and went_on > saved + 1:  # output is read a little later than it is printed
+        source = f"its snapshot, taken after {unit} {saved}"
     return Compared(ok, f"went on at {unit} {went_on} from {source}{losses}{repeated}")
 
 
@@ -107,4 +109,5 @@ def _losses(before: Sequence[Mark], after: Sequence[Mark], place: int) -> tuple[
 def lost_words(ms: int, rate: int) -> str:
     """`48s and $0.01 lost`: what a move took, on a machine at micro-dollars an hour."""
     cost = ms * rate // HOUR_MS
-    return f"{format_duration(round(ms / 1000))} and {format_usd(cost, 4 if 0 < cost < 10_000 else 2)} lost"
+    money = "under $0.0001" if 0 < cost < 100 else format_usd(cost, 4 if 0 < cost < 10_000 else 2)
+    return f"{format_duration(round(ms / 1000))} and {money} lost"

@@ -39,6 +39,13 @@ def test_going_on_at_the_snapshot_is_right() -> None:
     assert verdict(before, lines(200, 2.31, 210, 2.28), 200) == (True, words)
 
 
+def test_a_snapshot_may_hold_more_than_was_known_of_when_it_was_taken() -> None:
+    """Output is read some seconds after it was printed."""
+    ok, text = verdict(lines(0, 4.1, 215, 2.25), lines(200, 2.31, 210, 2.28), 50)
+    assert ok
+    assert text.startswith("went on at step 200 from its snapshot, taken after step 50, loss ")
+
+
 @pytest.mark.parametrize("saved", [None, 200])
 def test_beginning_anew_is_wrong(saved: int | None) -> None:
     """It told steps beyond its first one before, and begins with that again."""
@@ -84,4 +91,5 @@ def test_what_a_move_took_is_told_to_the_cent_or_finer() -> None:
     """Time and money."""
     assert lost_words(48_000, 750_000) == "48s and $0.01 lost"
     assert lost_words(5_000, 400_000) == "5s and $0.0006 lost"
+    assert lost_words(1_000, 300_000) == "1s and under $0.0001 lost"
     assert lost_words(5_000, 0) == "5s and $0.00 lost"

@@ -143,6 +143,7 @@ def make(path: Path, *, quiet: bool = False) -> Home:
         _market(writer)
         db.write(engines.heartbeat, NOW - 2 * SECOND, "watching 7 machines")
         add_checkpoints(home, db)
+        add_saving(db)
         add_market(db)
     _logs(home)
     add_pages(home)
@@ -312,6 +313,21 @@ def add_checkpoints(home: Home, db: Database) -> None:
         if (row.job_id, row.number) == (2, 1):
             (made.files_path / "optimizer.pt").unlink()
     db.connection.execute("UPDATE snapshots SET step = number * 1200 WHERE job_id <> 11")
+
+
+def add_saving(db: Database) -> None:
+    """What is known of snapshots beside their files: why they were taken, how long that took, what they added; one is
+    pinned, one was verified an hour later. What the first end of j2 cost, and that its move was rehearsed."""
+    write = db.connection.execute
+    write("UPDATE snapshots SET loss = 1.35 + 2.9 / (1 + step / 220.0), epoch = step / 1000.0 WHERE step IS NOT NULL")
+    write("UPDATE snapshots SET took_ms = 1400 + bytes / 90000, stored = bytes / min(number, 3)")
+    write("UPDATE snapshots SET kind = 'last' WHERE (job_id, number) IN ((1, 1), (2, 3))")
+    write("UPDATE snapshots SET kind = 'asked', pinned_at = ? WHERE job_id = 2 AND number = 2", (ago(58),))
+    write("UPDATE snapshots SET checked_at = at + 600000 WHERE (job_id, number) IN ((2, 3), (11, 1))")
+    write("UPDATE attempts SET lost_ms = 252000, lost_cost = 31000, lost_steps = 170 WHERE job_id = 2 AND number = 1")
+    write("UPDATE attempts SET resumed_step = 2400, first_step = 2410 WHERE job_id = 2 AND number = 2")
+    detail = "resume verified: step 2,410 came after snapshot 2 at step 2,400"
+    write("UPDATE jobs SET rehearsal = 'verified', rehearsal_detail = ? WHERE id = 2", (detail,))
 
 
 def add_market(db: Database) -> None:

@@ -164,3 +164,15 @@ def left_aside(connection: sqlite3.Connection, job_id: int, number: int) -> Left
         (job_id, number),
     ).fetchone()
     return LeftAside(int(row[0]), max(0, int(row[1] or 0)), max(0, int(row[2] or 0)))
+
+
+def jobs_by_project(connection: sqlite3.Connection) -> dict[str, tuple[int, ...]]:
+    """The jobs of each project ("" for none) that have snapshots which are kept in a directory."""
+    found = connection.execute(
+        "SELECT DISTINCT coalesce(j.project, '') AS project, j.id FROM snapshots s JOIN jobs j ON j.id = s.job_id"
+        " WHERE s.pruned_at IS NULL AND s.place = 'dir' ORDER BY 1, 2"
+    )
+    projects: dict[str, list[int]] = {}
+    for project, job_id in found:
+        projects.setdefault(project, []).append(int(job_id))
+    return {project: tuple(ids) for project, ids in projects.items()}

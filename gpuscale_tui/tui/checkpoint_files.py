@@ -129,12 +129,10 @@ class CheckpointFiles:
         app, source = self.gpuscale, await self.found(row)
         if source is None:
             return
-
-        def look(heard: Progress, stopped: Callable[[], bool]) -> Standing:
-            return checkpoints.look(source[1], target, progress=heard, stopped=stopped)
-
-        standing = await self._work(f"{row.label}: what is there", source[1].size, look)
-        if standing is None:
+        try:
+            standing = await asyncio.to_thread(checkpoints.look, source[1], target)
+        except (GpuscaleError, OSError) as error:
+            app.notify(clean(str(error)), severity="error", timeout=8, markup=False)
             return
         if not standing.taken:
             await self._copy(row.label, source, target, standing, overwrite=False)

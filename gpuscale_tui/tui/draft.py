@@ -15,6 +15,7 @@ from gpuscale_tui.model.jobs import STOP_SIGNALS, Job, JobSpec, is_secret_name, 
 from gpuscale_tui.model.money import parse_usd
 from gpuscale_tui.model.offers import Market
 from gpuscale_tui.model.settings import Settings
+from gpuscale_tui.model.states import Rehearsal
 from gpuscale_tui.model.sweep import PARAM_PREFIX, Axis, count, expand, parse_sweep
 
 
@@ -115,7 +116,7 @@ def of_job(job: Job, settings: Settings) -> dict[str, str]:
         "data": joined(spec.data.items()),
         "stop_signal": "" if spec.stop_signal == STOP_SIGNALS[0] else spec.stop_signal,
         "grace": "" if spec.grace_sec is None else format_duration(spec.grace_sec),
-        "rehearse": YES if spec.rehearse else "",
+        "rehearse": YES if spec.rehearse and job.rehearsal != Rehearsal.VERIFIED else "",  # shown once is enough
         "secret": joined(spec.secret_env.items()),
     }
 

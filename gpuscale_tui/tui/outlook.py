@@ -9,6 +9,7 @@ from math import isfinite
 
 from rich.cells import cell_len
 
+from gpuscale_tui.engine.meter import Advice
 from gpuscale_tui.engine.outlook import JobOutlook
 from gpuscale_tui.model.money import HOUR_MS
 from gpuscale_tui.store.progress import JobProgress, Usage
@@ -122,8 +123,11 @@ def most_of(
     return min(found) if found else (None, "")
 
 
-def unsaved_line(lost: Unsaved | None, look: Look, now: int) -> Line:
-    """What it would lose if its machine were lost now."""
+def unsaved_line(
+    lost: Unsaved | None, look: Look, now: int, advice: Advice | None = None, *, wide: bool = False
+) -> Line:
+    """What it would lose if its machine were lost now, and how often saving it is worth its while; `wide`, on what
+    that rests."""
     if lost is None:
         return []
     saved = (
@@ -131,7 +135,12 @@ def unsaved_line(lost: Unsaved | None, look: Look, now: int) -> Line:
         if lost.saved_at is None
         else f"saved {span(now - lost.saved_at)} ago, {look.when(lost.saved_at, now)}"
     )
-    return [(f"{span(lost.ms)} of work, {usd(lost.cost)}", "warn"), (f"; {saved}", "muted")]
+    line: Line = [(f"{span(lost.ms)} of work, {usd(lost.cost)}", "warn"), (f"; {saved}", "muted")]
+    if advice is None:
+        return line
+    took = f"{advice.save_ms / 1000:.1f} s" if advice.save_ms < 10_000 else span(advice.save_ms)
+    basis = f" ({advice.basis})" if wide else ""
+    return [*line, (f"; a save takes {took}: best every {span(advice.interval_ms)}{basis}", "muted")]
 
 
 def usage_words(used: Usage | None, now: int, room: int = 1000) -> str:

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
+from gpuscale_tui.engine.meter import Advice
 from gpuscale_tui.model.jobs import StartFrom, job_label
 from gpuscale_tui.store.snapshot_list import ListedSnapshot
 from gpuscale_tui.store.unsaved import Unsaved
 from gpuscale_tui.tui.cells import text
-from gpuscale_tui.tui.format import clean, plural, size, span, usd, wait
+from gpuscale_tui.tui.format import clean, plural, share, size, span, usd, wait
 from gpuscale_tui.tui.look import Line, Look, Span
 from gpuscale_tui.tui.widgets.columns import Column
 
+WIDE = 110
+"""Cells from which on the lines of unsaved work are whole sentences."""
 GONE = "not on disk"
 KINDS = {"interval": "by time", "last": "at end", "asked": "asked"}
 """Why a snapshot was taken, in a word or two."""
@@ -117,21 +120,73 @@ COLUMNS: tuple[Column[SnapshotLine], ...] = (
 )  # fmt: skip
 
 
-def unsaved_lines(found: Sequence[tuple[str, Unsaved]], look: Look, most: int) -> list[Line]:
+@dataclass(frozen=True, slots=True)
+class Losing:
+    """What a running job would lose now, with its name, and how often saving it is worth its while where that is known.
+
+    `set_ms` is how often it is looked at by the settings.
+    """
+
+    name: str
+    unsaved: Unsaved
+    advice: Advice | None = None
+    set_ms: int = 0
+
+
+def unsaved_lines(found: Sequence[Losing], look: Look, most: int, width: int) -> list[Line]:
     """What running jobs would lose if their machines were lost now: the sum, and the dearest of them by name."""
     if not found:
         return [[(" nothing runs that could lose work", "muted")]]
-    lost = [each for _, each in found]
+    lost = [each.unsaved for each in found]
     cost, lasted = sum(each.cost for each in lost), sum(each.ms for each in lost)
     lines: list[Line] = [
         [(" unsaved now ", "title"), (f"{span(lasted)} of work, {usd(cost)}", "strong"),
          (f" in {plural(len(lost), 'running job')}", "text")]
     ]  # fmt: skip
-    for name, each in sorted(found, key=lambda pair: -pair[1].cost)[:most]:
-        saved = "nothing saved yet" if each.saved_at is None else "since its last snapshot"
-        named = clean(name, ascii_only=look.glyphs.ascii)
-        lines.append(
-            [(f"   {job_label(each.job_id):<6} ", "strong"), (look.fit(named, 28), "text"),
-             (f" {span(each.ms):>6}  {usd(each.cost):>7}", "warn"), (f"  {saved}", "muted")]
-        )  # fmt: skip
+    for each in sorted(found, key=lambda one: -one.unsaved.cost)[:most]:
+        lines.append(_losing_line(each, look, width))
     return lines
+
+
+def _losing_line(each: Losing, look: Look, width: int) -> Line:
+    lost = each.unsaved
+    wide = width >= WIDE
+    named = look.fit(clean(each.name, ascii_only=look.glyphs.ascii), 26 if wide else 20)
+    saved = "nothing saved yet" if lost.saved_at is None else "since its snapshot"
+    line: Line = [
+        (f"   {job_label(lost.job_id):<6} ", "strong"), (named, "text"),
+        (f" {span(lost.ms):>6}  {usd(lost.cost):>7}", "warn"),
+    ]  # fmt: skip
+    advice = each.advice
+    if advice is None:
+        return [*line, (f"  {saved}", "muted")]
+    often = each.set_ms and not advice.interval_ms / 3 <= each.set_ms <= advice.interval_ms * 3
+    role = "accent" if often else "muted"
+    save, best, now = _short(advice.save_ms), _about(advice.interval_ms), _about(each.set_ms)
+    if wide:
+        return [*line, (f"  {saved}; a save takes {save}, ", "muted"), (f"best every {best}, set is {now}", role)]
+    return [*line, (f"  a save {save}, ", "muted"), (f"best {best}, set {now}", role)]
+
+
+def _about(milliseconds: int) -> str:
+    """In one unit, rounded: `40s`, `7m`, `3h`."""
+    for size_ms, unit, below in ((1_000, "s", 100), (60_000, "m", 100), (3_600_000, "h", 48)):
+        count = round(milliseconds / size_ms)
+        if count < below and (unit != "s" or count != 60):
+            return f"{count}{unit}"
+    return f"{round(milliseconds / 86_400_000)}d"
+
+
+def _short(milliseconds: int) -> str:
+    """With a tenth below ten seconds."""
+    return f"{milliseconds / 1000:.1f}s" if milliseconds < 10_000 else span(milliseconds)
+
+
+def quota_line(project: str, used: int, quota: int) -> Line:
+    """How much of its quota a project's snapshots take."""
+    role = "bad" if used > quota else "warn" if used * 10 > quota * 8 else "text"
+    name = clean(project) or "no project"
+    return [
+        (" quota ", "title"), (f"{name}  ", "strong"), (f"{size(used)} of {size(quota)}", role),
+        (f"  {share(used, quota)}", "muted"),
+    ]  # fmt: skip

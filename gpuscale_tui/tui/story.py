@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from math import isfinite
 
+from gpuscale_tui.engine.meter import Advice
 from gpuscale_tui.engine.outlook import JobOutlook
 from gpuscale_tui.model.durations import format_duration
 from gpuscale_tui.model.jobs import Attempt, Job, JobSpec, job_label, worker_label
@@ -21,7 +22,7 @@ from gpuscale_tui.store.views import JobRow
 from gpuscale_tui.tui.cells import job_time
 from gpuscale_tui.tui.format import gpus, plural, rate, size, span
 from gpuscale_tui.tui.look import Line
-from gpuscale_tui.tui.outlook import Bill, cost_line, labelled, most_of, progress_lines, unsaved_line
+from gpuscale_tui.tui.outlook import WIDE, Bill, cost_line, labelled, most_of, progress_lines, unsaved_line
 from gpuscale_tui.tui.page import Page
 from gpuscale_tui.tui.record_cells import event_words
 from gpuscale_tui.tui.strips import attempts_strip
@@ -50,6 +51,7 @@ class JobStory:
     unsaved: Unsaved | None = None
     used: Usage | None = None
     outlook: JobOutlook | None = None
+    advice: Advice | None = None
     outputs: tuple[OutputRow, ...] = ()
     rehearsed: str = ""
     """How far the rehearsal of its move is, or what came of it."""
@@ -77,7 +79,9 @@ def write_summary(story: JobStory, page: Page, per_job: int | None, *, brief: bo
         lines += labelled("progress", progress_lines(story.progress, page), page)
     lines += labelled("cost", [cost_line(_bill(story, now, per_job))], page)
     if row.state == "running":
-        lines += labelled("unsaved", [unsaved_line(story.unsaved, look, now)], page)
+        lines += labelled(
+            "unsaved", [unsaved_line(story.unsaved, look, now, story.advice, wide=page.width >= WIDE)], page
+        )
     if story.rehearsed and not brief:
         lines += page.fact("rehearsal", story.rehearsed, REHEARSED.get(row.rehearsal, "accent"))[:MOST_WHY]
     return lines
@@ -153,6 +157,8 @@ def _attempts(story: JobStory, page: Page) -> list[Line]:
     for attempt in story.attempts:
         lines.append(_attempt_line(attempt, story.workers.get(attempt.worker_id), page))
         events = [event for event in story.events if event.attempt == attempt.number and _tells(event)]
+        said = any(event.detail.startswith("lost ") for event in events)
+        lines += _remarks(attempt, page, lost=not said)
         lines += [event_line(event, page, indent=True) for event in events[-EVENTS_OF_AN_ATTEMPT:][::-1]]
     before = [event for event in story.events if event.attempt is None and event.kind != "worker"]
     return [*lines, *(event_line(event, page) for event in before[::-1])]
@@ -170,23 +176,29 @@ def _attempt_line(attempt: Attempt, worker: Worker | None, page: Page) -> Line:
         machine += f" {worker.provider} {gpus(worker.gpu_type, worker.gpu_count)} {rate(worker.rate)}"
     words = f"{attempt.cause}" if ended else str(attempt.state)
     code = f", exit code {attempt.exit_code}" if attempt.exit_code else ""
-    lost = f"  {losses.in_words(attempt.lost)}" if attempt.lost is not None else ""
+    plain = attempt.resumed_from is not None and attempt.resumed_step is None
+    resumed = f"  resumed from snapshot {attempt.resumed_from}" if plain else ""
     since = None if ended else attempt.stalled_at
     stalled = "" if since is None else f"  does nothing, noticed {span(page.now - since)} ago"
     return [
         (f" {sign} ", f"state-{state}"), (f"attempt {attempt.number}", "strong"),
         (f" on {page.foreign(machine)}  ", "text"), (words.replace("_", " ") + code, f"state-{state}"),
-        (f"  {'after' if ended else 'for'} {held}", "muted"), (_resumed(attempt), "accent"), (lost, "warn"),
+        (f"  {'after' if ended else 'for'} {held}", "muted"), (resumed, "accent"),
         (stalled, "warn"),
     ]  # fmt: skip
 
 
-def _resumed(attempt: Attempt) -> str:
-    if attempt.resumed_from is None:
-        return ""
-    step = f" at step {attempt.resumed_step:,}" if attempt.resumed_step is not None else ""
-    first = f", went on at {attempt.first_step:,}" if attempt.first_step is not None else ""
-    return f"  resumed from snapshot {attempt.resumed_from}{step}{first}"
+def _remarks(attempt: Attempt, page: Page, *, lost: bool) -> list[Line]:
+    """What its end cost, unless an event says that, and where it went on."""
+    lead = (f" {page.look.glyphs.branch}   ", "line")
+    lines: list[Line] = []
+    if lost and attempt.lost is not None:
+        lines.append([lead, (losses.in_words(attempt.lost), "warn")])
+    if attempt.resumed_from is not None and attempt.resumed_step is not None:
+        first = f", went on at step {attempt.first_step:,}" if attempt.first_step is not None else ""
+        words = f"resumed from snapshot {attempt.resumed_from} at step {attempt.resumed_step:,}{first}"
+        lines.append([lead, (words, "accent")])
+    return lines
 
 
 def _tells(event: Event) -> bool:

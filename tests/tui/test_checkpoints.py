@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from gpuscale_tui.engine import checkpoints
 from gpuscale_tui.engine.checkpoints import Copied, Stopped
 from gpuscale_tui.model.jobs import JobSpec, StartFrom
+from gpuscale_tui.model.settings import CheckpointConfig
 from gpuscale_tui.store import jobs, snapshots
 from gpuscale_tui.store.archive import Archive, Progress, Snapshot, SnapshotMeta
 from gpuscale_tui.store.checkpoints import SnapshotStore
@@ -62,8 +64,21 @@ async def test_what_is_unsaved_stands_on_top(busy_once: Home, make_app: MakeApp)
         lines = shown(app)
         assert lines[2].startswith(" unsaved now 28m of work, $0.20 in 4 running jobs")
         assert lines[3].split()[0] == "j4"
-        assert "since its last snapshot" in lines[3]
+        assert "a save 1.9s, best 7m, set 1m" in lines[3]
         assert "nothing saved yet" in lines[4]
+
+
+async def test_the_use_of_a_quota_is_shown(busy_once: Home, make_app: MakeApp) -> None:
+    """Of the projects that have one, the fullest first, by what is really on disk."""
+    app = make_app(busy_once)
+    app.settings = replace(app.settings, checkpoints=CheckpointConfig(quotas={"charlm": 0.0001, "speech": 1.0}))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settle(pilot)
+        await press(pilot, "5")
+        await until(pilot, lambda: "quota charlm" in text_of(app))
+        lines = [line for line in shown(app) if line.startswith(" quota ")]
+        assert "of 100 B" in lines[0]
+        assert lines[1].startswith(" quota speech")
 
 
 async def test_the_list_says_what_is_on_disk(busy_once: Home, make_app: MakeApp) -> None:
@@ -72,7 +87,8 @@ async def test_the_list_says_what_is_on_disk(busy_once: Home, make_app: MakeApp)
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
         await press(pilot, "5")
-        assert (text_of(app).count("kept"), text_of(app).count("broken"), text_of(app).count("missing")) == (6, 1, 1)
+        said = text_of(app)
+        assert [said.count(word) for word in ("kept", "verified", "pinned", "broken", "missing")] == [4, 2, 1, 1, 1]
         await press(pilot, "slash")
         await write(pilot, "name~charlm step>1200")
         assert screen(app).table.total == 2
@@ -215,9 +231,10 @@ async def test_pruning_what_is_marked_leaves_the_last_whole_one(busy_home: Home,
         await press(pilot, "n")
         assert on_disk(busy_home, 2) == [3, 2, 1]
         await press(pilot, "D", "y")
-        assert on_disk(busy_home, 2) == [3]
-        assert [row.number for row in kept(busy_home) if row.job_id == 2] == [3]
-        assert "2 snapshots removed" in told(app)
+        assert on_disk(busy_home, 2) == [3, 2]
+        assert [row.number for row in kept(busy_home) if row.job_id == 2] == [3, 2]
+        assert "1 snapshot removed" in told(app)
+        assert "j2/2 stays: it is pinned" in told(app)
         assert "j2/3 stays: it is the last whole snapshot of j2" in told(app)
         assert screen(app).marked == frozenset()
         await press(pilot, "G", "D")
@@ -259,6 +276,7 @@ async def test_a_verification_is_stopped(
         return ""
 
     monkeypatch.setattr(checkpoints, "broken", slow)
+    before = [row.checked_at for row in kept(busy_home)]
     app = make_app(busy_home)
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
@@ -269,7 +287,7 @@ async def test_a_verification_is_stopped(
                 await pilot.pause(0.01)
         send(app, "x")
         await until(pilot, lambda: screen(app).transfer[0] == "")
-        assert all(row.checked_at is None for row in kept(busy_home))
+        assert [row.checked_at for row in kept(busy_home)] == before
 
 
 async def test_a_pinned_snapshot_stays(busy_home: Home, make_app: MakeApp) -> None:
@@ -278,19 +296,25 @@ async def test_a_pinned_snapshot_stays(busy_home: Home, make_app: MakeApp) -> No
     async with app.run_test(size=(80, 24)) as pilot:
         await settle(pilot)
         await press(pilot, "5", "slash")
-        await write(pilot, "job:j2 no:2")
+        await write(pilot, "job:j2 no:3")
         await press(pilot, "enter", "P")
         assert "pinned" in text_of(app)
-        assert "j2/2 is pinned" in told(app)
+        assert "j2/3 is pinned" in told(app)
+        assert pinned(busy_home) == [2, 3]
         await press(pilot, "u")
-        assert [row.number for row in kept(busy_home) if row.pinned_at is not None] == []
+        assert pinned(busy_home) == [2]
         await press(pilot, "P", "D")
         assert "1 pinned one stays" in text_of(app)
         await press(pilot, "y")
-        await until(pilot, lambda: "j2/2 stays: it is pinned" in told(app))
+        await until(pilot, lambda: "j2/3 stays: it is pinned" in told(app))
         assert on_disk(busy_home, 2) == [3, 2, 1]
         await press(pilot, "P")
-        assert [row.number for row in kept(busy_home) if row.pinned_at is not None] == []
+        assert pinned(busy_home) == [2]
+
+
+def pinned(home: Home) -> list[int]:
+    """Numbers of the snapshots of j2 that are pinned."""
+    return sorted(row.number for row in kept(home) if row.job_id == 2 and row.pinned_at is not None)
 
 
 async def test_hostile_names_reach_no_terminal(busy_home: Home, make_app: MakeApp) -> None:

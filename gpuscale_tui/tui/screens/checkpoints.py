@@ -10,17 +10,18 @@ from typing import ClassVar
 
 from textual.widget import Widget
 
+from gpuscale_tui.engine.meter import Meter
 from gpuscale_tui.model.jobs import StartFrom
 from gpuscale_tui.model.query import FieldKind
 from gpuscale_tui.store import snapshot_list
 from gpuscale_tui.store.snapshot_list import ListedSnapshot, SnapshotView
-from gpuscale_tui.store.unsaved import Unsaved, unsaved_by_name
+from gpuscale_tui.store.unsaved import unsaved_by_name
 from gpuscale_tui.tui.checkpoint_handlers import CheckpointHandlers
 from gpuscale_tui.tui.look import Line
 from gpuscale_tui.tui.reader import Moment, Wish
 from gpuscale_tui.tui.screens.base import bindings_for
 from gpuscale_tui.tui.screens.listing import ListScreen
-from gpuscale_tui.tui.snapshot_cells import COLUMNS, SnapshotLine, unsaved_lines
+from gpuscale_tui.tui.snapshot_cells import COLUMNS, Losing, SnapshotLine, quota_line, unsaved_lines
 from gpuscale_tui.tui.subjects import Subject
 from gpuscale_tui.tui.widgets.confirm import Lines
 
@@ -31,18 +32,21 @@ EMPTY = (
     (("A job that writes to $CHECKPOINT_DIR has it fetched while it runs,", "muted"),),
     (("and resumes from it when its machine is lost.", "muted"),),
 )
+MOST_QUOTAS = 2
+"""Projects whose quota is shown: those that are fullest."""
 LOOKED_AT = 100
 """Snapshots on disk that are looked at in one go."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Snapshots from the `first` on, of `total`; what running jobs would lose, with their names."""
+    """Snapshots from the `first` on, of `total`; what running jobs would lose, the dearest first; jobs by project."""
 
     total: int
     first: int
     rows: tuple[ListedSnapshot, ...]
-    unsaved: tuple[tuple[str, Unsaved], ...]
+    losing: tuple[Losing, ...]
+    projects: Mapping[str, tuple[int, ...]]
 
 
 def _is_here(row: ListedSnapshot) -> bool:
@@ -50,10 +54,26 @@ def _is_here(row: ListedSnapshot) -> bool:
     return row.snapshot.pruned_at is None and row.snapshot.place == "dir"
 
 
-def read_snapshots(connection: sqlite3.Connection, moment: Moment, view: SnapshotView, window: tuple[int, int]) -> Page:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is read beside the page: advice by `meter` for `most` jobs, which are saved every `set_ms`; quotas."""
+
+    meter: Meter
+    most: int
+    set_ms: int
+    quotas: bool
+
+
+def read_snapshots(
+    connection: sqlite3.Connection, moment: Moment, view: SnapshotView, window: tuple[int, int], asked: Asked
+) -> Page:  # fmt: skip
     """One page of snapshots, and what is not in any."""
     total, first, rows = snapshot_list.page(connection, view, window, moment.now)
-    return Page(total, first, tuple(rows), tuple(unsaved_by_name(connection, moment.now)))
+    found = sorted(unsaved_by_name(connection, moment.now), key=lambda pair: -pair[1].cost)
+    advice = asked.meter.advice(connection, [each for _, each in found[: asked.most]], moment.now)
+    losing = tuple(Losing(name, each, advice.get(each.job_id), asked.set_ms) for name, each in found)
+    projects = snapshot_list.jobs_by_project(connection) if asked.quotas else {}
+    return Page(total, first, tuple(rows), losing, projects)
 
 
 class CheckpointsScreen(ListScreen[Page, SnapshotLine], CheckpointHandlers):
@@ -76,6 +96,9 @@ class CheckpointsScreen(ListScreen[Page, SnapshotLine], CheckpointHandlers):
         self._looking = False
         self._lines = 1
         self._page: Page | None = None
+        self._meter = Meter()
+        self._weighed: object = None
+        self._quota_lines: list[Line] = []
 
     def body(self) -> Iterable[Widget]:
         """What is unsaved, title, table."""
@@ -102,7 +125,14 @@ class CheckpointsScreen(ListScreen[Page, SnapshotLine], CheckpointHandlers):
     def wish(self) -> Wish:
         """The page of the table."""
         view, window = self.view, self.table.window()
-        return Wish(self, (view, window), lambda connection, moment: read_snapshots(connection, moment, view, window))
+        config = self.gpuscale.settings.checkpoints
+        asked = Asked(
+            self._meter, self._most, round(config.interval_sec * 1000), bool(config.quota_mb or config.quotas)
+        )
+        return Wish(
+            self, (view, window, asked),
+            lambda connection, moment: read_snapshots(connection, moment, view, window, asked),
+        )  # fmt: skip
 
     def feed(self, content: Page, output: object, now: int) -> None:  # noqa: ARG002 - this screen reads no output
         """Show the page; what is on disk is looked at beside."""
@@ -113,9 +143,13 @@ class CheckpointsScreen(ListScreen[Page, SnapshotLine], CheckpointHandlers):
         if unknown and not self._looking:
             self._looking = True
             self.gpuscale.spawn(self._look(unknown[:LOOKED_AT]))
+        heap = (tuple(content.projects.items()), content.total)
+        if content.projects and heap != self._weighed:
+            self._weighed = heap
+            self.gpuscale.spawn(self._weigh(content.projects))
 
     def _tell_unsaved(self, page: Page) -> None:
-        lines = unsaved_lines(page.unsaved, self.gpuscale.look, self._most)
+        lines = unsaved_lines(page.losing, self.gpuscale.look, self._most, self.app.size.width) + self._quota_lines
         higher = len(lines) != self._lines
         self._lines = len(lines)
         self.losing.change(lines)
@@ -143,6 +177,27 @@ class CheckpointsScreen(ListScreen[Page, SnapshotLine], CheckpointHandlers):
         self._wrong.update(found)
         if self.is_mounted:
             self._put(self.gpuscale.now())
+
+    async def _weigh(self, projects: Mapping[str, tuple[int, ...]]) -> None:
+        """See what the projects that have a quota really take; files that snapshots share count once."""
+        from gpuscale_tui.engine import checkpoints
+        from gpuscale_tui.store.quota import quota_of
+
+        app = self.gpuscale
+        limits = {project: quota_of(app.settings.checkpoints, project) for project in projects}
+        store = checkpoints.snapshot_store(app.home, app.settings)
+        try:
+            used = {
+                project: sum((await asyncio.to_thread(store.usage, projects[project])).values())
+                for project, limit in limits.items()
+                if limit
+            }
+        except OSError:  # the list says of each snapshot what is wrong
+            return
+        fullest = sorted(used, key=lambda project: -used[project] / limits[project])[:MOST_QUOTAS]
+        self._quota_lines = [quota_line(project, used[project], limits[project]) for project in fullest]
+        if self.is_mounted and self._page is not None:
+            self._tell_unsaved(self._page)
 
     def forget_disk(self, ids: Iterable[tuple[int, int]]) -> None:
         """These may look different on disk now."""

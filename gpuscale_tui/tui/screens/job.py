@@ -11,6 +11,7 @@ from textual.containers import Horizontal
 from textual.widget import Widget
 
 from gpuscale_tui.engine import outlook
+from gpuscale_tui.engine.meter import Meter
 from gpuscale_tui.model.jobs import job_label, worker_label
 from gpuscale_tui.model.money import parse_usd
 from gpuscale_tui.store import fleet, jobs, output_files, progress, queries, rehearsals, series, snapshots, workers
@@ -37,7 +38,7 @@ MINUTE_MS = 60_000
 PARTS = ("story", "curves", "output")
 
 
-def read_story(connection: sqlite3.Connection, moment: Moment, job_id: int) -> JobStory | None:
+def read_story(connection: sqlite3.Connection, moment: Moment, job_id: int, meter: Meter) -> JobStory | None:
     """Everything that the page tells; None when there is no such job."""
     row = queries.job_row(connection, job_id, engine_alive=moment.engine_alive)
     job = jobs.get(connection, job_id)
@@ -47,6 +48,7 @@ def read_story(connection: sqlite3.Connection, moment: Moment, job_id: int) -> J
     machines = {number: workers.get(connection, number) for number in {attempt.worker_id for attempt in attempts}}
     there = [row.worker_id] if row.worker_id is not None and row.state == "running" else []
     used = progress.usage_now(connection, there)
+    losing = unsaved(connection, moment.now, [job_id])
     return JobStory(
         row=row,
         job=job,
@@ -56,7 +58,8 @@ def read_story(connection: sqlite3.Connection, moment: Moment, job_id: int) -> J
         snapshots=tuple(snapshots.snapshots(connection, job_id)),
         spans=tuple(fleet.job_spans(connection, job_id)),
         progress=progress.progress_of(connection, [job_id]).get(job_id),
-        unsaved=unsaved(connection, moment.now, [job_id]).get(job_id),
+        unsaved=losing.get(job_id),
+        advice=meter.advice(connection, losing.values(), moment.now).get(job_id),
         used=used.get(row.worker_id or 0),
         outlook=outlook.of_job(connection, job_id, moment.now),
         outputs=tuple(output_files.of_job(connection, job_id)),
@@ -114,6 +117,7 @@ class JobScreen(BaseScreen[JobStory | None], JobHandlers):
     def __init__(self, job_id: int) -> None:
         super().__init__()
         self._job_id = job_id
+        self._meter = Meter()
         self._story: JobStory | None = None
         self._course = Course()
         self._metric = ""
@@ -179,12 +183,12 @@ class JobScreen(BaseScreen[JobStory | None], JobHandlers):
 
     def wish(self) -> Wish:
         """The story, the curves, and the end of the output."""
-        job_id, stay = self._job_id, self._stay()
+        job_id, stay, meter = self._job_id, self._stay(), self._meter
         key, output = self.output.wanted()
         past = read_past(job_id, self._metric, stay, output)
         return Wish(
-            self, (job_id, key, self._metric, stay), lambda connection, moment: read_story(connection, moment, job_id),
-            past,
+            self, (job_id, key, self._metric, stay),
+            lambda connection, moment: read_story(connection, moment, job_id, meter), past,
         )  # fmt: skip
 
     def _stay(self) -> Stay | None:

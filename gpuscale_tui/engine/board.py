@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from gpuscale_tui.store.progress import JobProgress, Usage
 
-KEPT = 24
+KEPT = 48
 """So many of the last things that a job said are remembered, a few seconds apart."""
 APART_MS = 2_000
 
@@ -63,6 +63,12 @@ class Board:
         heard = self.heard.get(job_id)
         if heard is None or heard.attempt != attempt:
             heard = self.heard[job_id] = Heard(attempt)
+        if heard.words:  # what it does not tell again stays as it was
+            last = heard.words[-1]
+            word = Word(
+                word.at, last.step if word.step is None else word.step,
+                last.epoch if word.epoch is None else word.epoch, last.loss if word.loss is None else word.loss,
+            )  # fmt: skip
         if len(heard.words) > 1 and word.at - heard.words[-2].at < APART_MS:
             heard.words.pop()
         heard.words.append(word)

@@ -130,7 +130,8 @@ class Reporter:
             if known is not None and parsed.end > parsed.start:
                 board.progress[each.job_id] = known
                 step, first = reader.tracker.run_step, reader.tracker.first_step
-                board.hear(each.job_id, each.attempt, Word(known.at, step, known.epoch, known.loss))
+                for word in (*_words(parsed), Word(known.at, step, known.epoch, known.loss)):
+                    board.hear(each.job_id, each.attempt, word)
                 if step is not None:
                     board.steps[each.job_id] = (each.attempt, step)
                 if first is not None and reader.first_step is None and reader.began == 0:
@@ -153,3 +154,15 @@ class Reporter:
             context.board.put_back(jobs, machines)
             raise
         return PUBLISH_SEC
+
+
+def _words(parsed: Parsed) -> list[Word]:
+    """What a look has read, in order of time: so that it is known which step a file is of that was written then."""
+    found: dict[int, Word] = {}
+    for name, points in parsed.points.items():
+        for point in points:
+            loss = point.value if name == "loss" else None
+            known = found.get(point.at)
+            if known is None or loss is not None:
+                found[point.at] = Word(point.at, point.step, None, loss)
+    return [found[at] for at in sorted(found)]

@@ -17,7 +17,7 @@ from gpuscale_tui.engine.engine import Engine, utc_ms
 from gpuscale_tui.model.jobs import Lost
 from gpuscale_tui.model.settings import BudgetConfig, CheckpointConfig
 from gpuscale_tui.model.states import AttemptState, Cause
-from gpuscale_tui.store import jobs, losses, snapshots, spans, workers
+from gpuscale_tui.store import jobs, losses, progress, snapshots, spans, workers
 from gpuscale_tui.store.snapshots import About, SnapshotRow
 from tests.engine.conftest import Rig, morning, until
 from tests.store.support import Bench
@@ -206,3 +206,59 @@ def test_losses_agree_with_the_books_whenever_they_are_written(tmp_path: Path) -
         "SELECT detail FROM events WHERE detail LIKE 'lost %'"
     )
     bench.db.close()
+
+
+COUNTS = (
+    'n=$(cat "$CHECKPOINT_DIR/n" 2>/dev/null || echo 0);'
+    ' while [ ! -e "$GATE" ]; do n=$((n+1)); echo "step $n loss 0.5";'
+    ' echo $n > "$CHECKPOINT_DIR/n.tmp"; mv "$CHECKPOINT_DIR/n.tmp" "$CHECKPOINT_DIR/n"; sleep 0.2; done'
+)
+
+
+@pytest.mark.openssh
+def test_asked_for_it_comes_at_once_and_the_next_attempt_knows_where_it_began(hosts: Rig) -> None:
+    """A snapshot on request, its outcome told; the step of the next attempt's begin and the first that it tells."""
+    hosts.settings = replace(hosts.settings, checkpoints=SELDOM)
+    hosts.submit(COUNTS)
+    with hosts.engine(max_workers=1) as engine:
+        until(lambda: begun(hosts))
+        hosts.command(jobs.ask_save, 1)
+        until(lambda: rows(hosts))
+        until(lambda: any(event.detail == "a snapshot was taken, as asked" for event in hosts.events()))
+        assert hosts.db.read(jobs.save_asked, 1) is None
+        assert rows(hosts)[0].kind == "asked"
+        until(lambda: hosts.db.read(progress.progress_of, [1]))
+        hosts.command(commands.release, worker_of(hosts))
+        until(lambda: hosts.job(1).attempt == 2 and b"step" in hosts.output(1, 2))
+        hosts.gate.touch()
+        until(lambda: hosts.job(1).state == "done")
+        engine.stop(at_once=False)
+        assert engine.wait(100)
+    first, second = hosts.attempts(1)
+    source = next(row for row in rows(hosts) if row.number == second.resumed_from)
+    assert source.attempt == 1
+    assert second.resumed_step == source.step
+    assert source.step is not None
+    told = int(hosts.output(1, 2).split()[1])
+    assert second.first_step in {None, told}
+    assert first.first_step == 1
+
+
+@pytest.mark.openssh
+def test_an_engine_that_comes_back_does_not_fetch_again_what_is_stored(hosts: Rig) -> None:
+    """The machine itself says by its hashes that nothing is new; what is new is stored, the rest is taken over."""
+    hosts.settings = replace(hosts.settings, checkpoints=replace(SELDOM, interval_sec=1))
+    hosts.submit(
+        'head -c 300000 /dev/zero > "$CHECKPOINT_DIR/big"; echo step 1;'
+        ' while [ ! -e "$GATE" ]; do sleep 0.05; done; echo new > "$CHECKPOINT_DIR/more"'
+    )
+    with hosts.engine(max_workers=1):
+        until(lambda: rows(hosts))
+    with hosts.engine(max_workers=1):
+        hosts.command(jobs.ask_save, 1)
+        until(lambda: any(event.detail == "nothing has changed since the last snapshot" for event in hosts.events()))
+        assert len(rows(hosts)) == 1
+        hosts.gate.touch()
+        until(lambda: hosts.job(1).state == "done")
+    newest = rows(hosts)[0]
+    assert (newest.number, newest.files, newest.stored, newest.kind) == (2, 2, 4, "last")

@@ -107,7 +107,7 @@ class Carrier:
             return found
 
         async def send(group: Sequence[FileEntry]) -> dict[str, int]:
-            asked = await asyncio.to_thread(signed, group)
+            asked = await self.archive.do(signed, group)
             statuses = await self.site.send_objects(self.directory, self.way, asked)
             return {entry.sha256: status for entry, status in zip(group, statuses, strict=True)}
 
@@ -115,7 +115,7 @@ class Carrier:
 
     async def _confirmed(self, files: Sequence[FileEntry]) -> set[str]:
         """The hashes of the contents that the service has, by its own word; where it keeps no hashes, they are read."""
-        found = await asyncio.to_thread(look_at, self.archive, self.job_id, [entry.sha256 for entry in files])
+        found = await self.archive.do(look_at, self.archive, self.job_id, [entry.sha256 for entry in files])
         there = [entry for entry in files if entry.sha256 in found and found[entry.sha256].size == entry.size]
         unsure = [entry for entry in there if not found[entry.sha256].sha256]
         wrong = {entry.sha256 for entry in there if found[entry.sha256].sha256 not in {"", entry.sha256}}
@@ -126,10 +126,10 @@ class Carrier:
         wrong = set()
         for group in _shared_out(files, most=1):
             if self.way == "curl":
-                urls = await asyncio.to_thread(lambda each=group: [self._address(entry) for entry in each])  # type: ignore[misc]
+                urls = await self.archive.do(lambda each=group: [self._address(entry) for entry in each])  # type: ignore[misc]
                 read = await self.site.read_back(urls, sum(entry.size for entry in group))
             else:
-                read = await asyncio.to_thread(read_sums, self.archive, self.job_id, [entry.sha256 for entry in group])
+                read = await self.archive.do(read_sums, self.archive, self.job_id, [entry.sha256 for entry in group])
             wrong |= {entry.sha256 for entry, sha256 in zip(group, read, strict=True) if sha256 != entry.sha256}
         return wrong
 
@@ -151,29 +151,29 @@ class Carrier:
         idle = 0
         while True:
             try:
-                upload = await asyncio.to_thread(bucket.begin_parts, key)
-                have = await asyncio.to_thread(bucket.parts, key, upload)
+                upload = await self.archive.do(bucket.begin_parts, key)
+                have = await self.archive.do(bucket.parts, key, upload)
             except Gone:  # somebody else has finished it or given it up in this moment
                 idle = await self._rest(idle, moved=False, statuses=[500])
                 continue
             left = [part for part in wanted if not _is_there(part, have.get(part.number))]
             if not left:
-                await asyncio.to_thread(bucket.finish_parts, key, upload, [have[part.number] for part in wanted])
+                await self.archive.do(bucket.finish_parts, key, upload, [have[part.number] for part in wanted])
                 break
             statuses = await self._send_some(entry, upload, left, step)
             idle = await self._rest(idle, 200 in statuses, statuses)
-        found = await asyncio.to_thread(bucket.look, key)
+        found = await self.archive.do(bucket.look, key)
         whole = found is not None and found.size == entry.size and found.sha256 in {"", whole_sum(sums)}
         if found is not None and whole and (found.sha256 or not await self._misread([entry])):
             return
-        await asyncio.to_thread(bucket.remove, [key])
+        await self.archive.do(bucket.remove, [key])
         raise TransferError(f"{self.site.where}: {entry.name!r} did not arrive whole; it is sent again")
 
     async def _send_some(self, entry: FileEntry, upload: str, parts: Sequence[Part], step: int) -> list[int]:
         async def send(group: Sequence[Part]) -> list[int]:
             statuses: list[int] = []
             for part in group:
-                address = await asyncio.to_thread(self.archive.bucket.sign_part, self._key(entry), upload, part)
+                address = await self.archive.do(self.archive.bucket.sign_part, self._key(entry), upload, part)
                 one = Sending(
                     entry.name, part.size, address.url, address.headers, (part.number - 1) * step, whole=False
                 )
@@ -194,7 +194,7 @@ class Carrier:
             return [Fetching(entry.name, entry.size, self._address(entry), have[entry.name]) for entry in group]
 
         async def fetch(group: Sequence[FileEntry]) -> dict[str, int]:
-            asked = await asyncio.to_thread(signed, group)
+            asked = await self.archive.do(signed, group)
             statuses = await self.site.fetch_objects(self.directory, self.way, asked)
             return {entry.name: status for entry, status in zip(group, statuses, strict=True)}
 

@@ -78,26 +78,26 @@ class S3Depot:
     ) -> Taken | None:
         """See `Depot.take`."""
         before = await self.context.db.read(snapshots.last_number, meta.job_id)
-        number = await asyncio.to_thread(self._begin, meta.job_id, before)
+        number = await self.archive.do(self._begin, meta.job_id, before)
         try:
-            held = await asyncio.to_thread(self.archive.trusted, meta.job_id)
+            held = await self.archive.do(self.archive.trusted, meta.job_id)
             told = describe(files, directory, listing.left_out)
             seen, fresh = _known(told.files, known, held)
             come = await self._bring(_Work(site, directory, meta, held, number), fresh)
             if come is None or not await stands_still(site, directory, files):
                 return None
             seen |= {file.path: Seen(file.stamp, come[file.path]) for file in fresh}
-            torn = await asyncio.to_thread(self._torn, meta.job_id, seen, suspects)
+            torn = await self.archive.do(self._torn, meta.job_id, seen, suspects)
             if torn:
                 return Taken(None, torn=torn)
             tree = (*told.others, *(each.entry for each in seen.values()))
             new = {entry.name for entry in come.values() if entry.sha256 not in held}
             about = replace(meta, left_out=(*meta.left_out, *told.left_out))
-            made = await asyncio.to_thread(self.archive.commit, number, tree, about, fresh=new)
+            made = await self.archive.do(self.archive.commit, number, tree, about, fresh=new)
             return Taken(made, seen, stored=made.stored or 0)
         finally:
             with suppress(ObjectStoreError):  # else it lapses by itself
-                await asyncio.to_thread(self.archive.release, meta.job_id, number)
+                await self.archive.do(self.archive.release, meta.job_id, number)
 
     async def put_back(self, site: Site, directory: str, snapshot: Snapshot) -> None:
         """See `Depot.put_back`. The machine compares every byte of what comes."""
@@ -169,7 +169,7 @@ class S3Depot:
             entries = {file.path: _entry(file, file.sha256) for file in found}
             lacking = {entry.sha256: entry for entry in entries.values() if _lacks(work.held, entry)}
             for entry in lacking.values():
-                await asyncio.to_thread(store_file, self.archive, job_id, place / entry.name, entry, self.sizes)
+                await self.archive.do(store_file, self.archive, job_id, place / entry.name, entry, self.sizes)
             return entries
 
     def _torn(self, job_id: int, seen: Mapping[str, Seen], suspects: Collection[str]) -> tuple[tuple[str, str], ...]:
@@ -202,7 +202,7 @@ class S3Depot:
             for number, entry in enumerate(snapshot.files):
                 source = scratch / str(number)
                 if entry.kind == FILE:
-                    await asyncio.to_thread(fetch_file, self.archive, snapshot, entry, source)
+                    await self.archive.do(fetch_file, self.archive, snapshot, entry, source)
                 tree.append(
                     TreeFile(
                         entry.name, entry.kind, entry.mode, entry.size, entry.sha256, entry.target,
@@ -237,7 +237,7 @@ class S3Depot:
             nonlocal due
             if number is not None and clock() >= due:
                 due = clock() + CLAIM_SEC
-                await asyncio.to_thread(self.archive.claim, job_id, number)
+                await self.archive.do(self.archive.claim, job_id, number)
 
         return beat
 

@@ -14,7 +14,9 @@ here blocks; one engine at a time makes snapshots of a job, others may read and 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import itertools
 import json
 import threading
 import time
@@ -23,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from gpuscale_tui.model.jobs import job_label
 from gpuscale_tui.store import faults, soundness
@@ -47,7 +50,9 @@ CLAIM_MS = 3_600_000
 """An older claim is of an engine that died."""
 PARTS_MS = 24 * 3_600_000
 """An upload in parts that was begun before is not gone on with."""
-JUDGED, READERS = 1_000, 8
+P = ParamSpec("P")
+T = TypeVar("T")
+THREADS, JUDGED, READERS = 8, 1_000, 8
 """Of so many new files of a snapshot the formats are looked at, by so many threads."""
 REMEMBERED = 256
 """Manifests kept in memory: they never change."""
@@ -76,6 +81,7 @@ class S3Archive:
         self._lock = threading.Lock()
         self._known: dict[tuple[int, int, str], Snapshot] = {}
         self._distrusted: set[tuple[int, str]] = set()
+        self._threads = ThreadPoolExecutor(THREADS, "s3")
 
     def root_words(self) -> str:
         """See `Archive`."""
@@ -154,13 +160,16 @@ class S3Archive:
         """The contents that are there, by SHA-256."""
         self._check_owner()
         stem = f"{job_label(job_id)}/{OBJECTS}"
-        return {
-            each.key.removeprefix(stem): Held(each.size, each.etag) for each in self.bucket.find_all(stem, flat=True)
-        }
+        found = self.bucket.find_all(stem, flat=True)
+        return {each.key.removeprefix(stem): Held(each.size, each.etag) for each in found}
 
     def key(self, job_id: int, sha256: str) -> str:
         """The key of a content."""
         return f"{job_label(job_id)}/{OBJECTS}{sha256}"
+
+    async def do(self, work: Callable[P, T], *args: P.args, **more: P.kwargs) -> T:
+        """Let threads of its own work: a slow storage must not take those on which everything else relies."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *args, **more))
 
     # Making snapshots.
 
@@ -369,10 +378,8 @@ class S3Archive:
         return None
 
     def _compare(self, snapshot: Snapshot, entry: FileEntry, tell: Callable[[int], None]) -> str | None:
-        done = 0
         try:
-            for data in self.read(snapshot, entry):
-                done += len(data)
+            for done in itertools.accumulate(map(len, self.read(snapshot, entry))):
                 tell(done)
         except ObjectStoreError as error:
             if error.away:

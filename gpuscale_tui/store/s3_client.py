@@ -9,7 +9,7 @@ from typing import Any
 from gpuscale_tui.model.objects import EXTRA_MISSING, S3Place
 from gpuscale_tui.store.archive import SnapshotError
 
-CONNECT_SEC, READ_SEC, TRIES = 10, 60, 5
+CONNECT_SEC, READ_SEC, TRIES = 6, 60, 4
 GONE = frozenset({"404", "NoSuchKey", "NotFound"})
 DENIED = frozenset({"403", "AccessDenied", "Forbidden", "AllAccessDisabled"})
 WRONG_KEY = frozenset({

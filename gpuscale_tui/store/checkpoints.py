@@ -234,6 +234,8 @@ class SnapshotStore:
 
     def _distrust(self, snapshot: Snapshot, entry: FileEntry) -> None:
         """Note content that has changed on disk: where it stands under another name, it may be the same bytes."""
+        if entry.sha256 in self._rotten(snapshot.meta.job_id):
+            return
         with contextlib.suppress(OSError):  # a store that may only be read is not stored into either
             place = self._home(snapshot.meta.job_id) / ROTTEN
             with open(place, "a", encoding="ascii", opener=rights.private_opener) as file:

@@ -13,7 +13,7 @@ import asyncssh
 
 from gpuscale_tui.model.machines import Endpoint
 from gpuscale_tui.remote.channel import NOISE_BYTES, Channel
-from gpuscale_tui.remote.errors import AuthRefused, HostKeyChanged, RemoteError, Unreachable
+from gpuscale_tui.remote.errors import AuthRefused, HostKeyChanged, NoSession, RemoteError, Unreachable
 from gpuscale_tui.remote.launch import quote
 
 HOST = re.compile(r"[A-Za-z0-9_:][A-Za-z0-9_.:%-]{0,252}")
@@ -175,7 +175,7 @@ class Machine:
             self._connection.abort()  # a half-open link: nothing else on this connection would be answered either
             raise Unreachable(f"{self.where}: no answer within {CHANNEL_OPEN_SEC} s; connect again") from error
         except asyncssh.ChannelOpenError as error:
-            raise Unreachable(
+            raise NoSession(
                 f"{self.where}: the server opens no more sessions ({error.reason}); try again (MaxSessions there?)"
             ) from error
         except (asyncssh.Error, OSError) as error:

@@ -16,6 +16,10 @@ class Unreachable(RemoteError):
     """
 
 
+class NoSession(Unreachable):
+    """The server opens no further session on this connection now; those that are open go on."""
+
+
 class AuthRefused(RemoteError):
     """The machine refused our key, or the key could not be used."""
 

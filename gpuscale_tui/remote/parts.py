@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 
 from gpuscale_tui.remote.assembly import Assembly
 from gpuscale_tui.remote.channel import Channel
 from gpuscale_tui.remote.connection import Machine
-from gpuscale_tui.remote.errors import RemoteError, TransferError, Unreachable
+from gpuscale_tui.remote.crew import Crew, worst
+from gpuscale_tui.remote.errors import TransferError, Unreachable
 from gpuscale_tui.remote.extents import Extent, covered, missing, reach
 from gpuscale_tui.remote.names import READ_NAMES, lines
 from gpuscale_tui.remote.paths import shown
@@ -53,7 +53,7 @@ class LargeFile:
         self._assembly = assembly
         self._arrived = arrived
         self._more = asyncio.Event()
-        self._parts: deque[Extent] = deque(missing(assembly.arrived, assembly.size, grain=GRAIN, longest=PART_BYTES))
+        self._parts = missing(assembly.arrived, assembly.size, grain=GRAIN, longest=PART_BYTES)
 
     async def fetch(self) -> None:
         """Bring what lacks. Raises Moved, TransferError, Unreachable, OSError; what has arrived is kept anyway."""
@@ -61,17 +61,12 @@ class LargeFile:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._hash())
-                for _ in range(min(CHANNELS, len(self._parts))):
-                    tasks.create_task(self._work())
+                tasks.create_task(Crew(self._parts, self._bring, size=CHANNELS).run())
         except BaseExceptionGroup as group:
-            raise _worst(group.exceptions) from group
+            raise worst(group) from group
 
-    async def _work(self) -> None:
-        while self._parts:
-            start, end = self._parts.popleft()
-            await self._bring(start, end)
-
-    async def _bring(self, start: int, end: int) -> None:
+    async def _bring(self, part: Extent) -> None:
+        start, end = part
         changed = asyncio.Event()
         words = (str(start // GRAIN), str(-(-(end - start) // GRAIN)))
         command = self._machine.command(PART, self._remote_dir, *words)
@@ -118,10 +113,3 @@ class LargeFile:
                 await in_thread(assembly.hash_to, end)
             else:
                 await self._more.wait()  # the workers' waits are bounded, and the first to fail ends this one
-
-
-def _worst(errors: tuple[BaseException, ...]) -> BaseException:
-    """The one to tell of several that came together: our own disk's before the machine's, the machine's before the
-    line's."""
-    order = (OSError, Moved, TransferError, RemoteError)
-    return min(errors, key=lambda error: next((n for n, kind in enumerate(order) if isinstance(error, kind)), 9))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from gpuscale_tui.remote.channel import Channel
 from gpuscale_tui.remote.connection import Machine
-from gpuscale_tui.remote.errors import RemoteError, TransferError, Unreachable
+from gpuscale_tui.remote.crew import Crew, worst
+from gpuscale_tui.remote.errors import TransferError, Unreachable
 from gpuscale_tui.remote.inspection import HASH, HASH_SEC, SUM
 from gpuscale_tui.remote.names import READ_NAME, READ_NAMES, lines
 from gpuscale_tui.remote.packing import open_source, unreadable
@@ -85,9 +85,9 @@ class LargeSending:
     def __init__(self, machine: Machine, remote_dir: str, file: TreeFile, sent: Callable[[int], None]) -> None:
         self._machine, self._remote_dir, self._file = machine, remote_dir, file
         self._sent = sent
-        self._parts: deque[int] = deque()
         self._there: set[int] = set()
         self._more = asyncio.Event()
+        self._hashing = asyncio.Event()
         self._source = -1
 
     async def send(self, there: int) -> None:
@@ -106,7 +106,7 @@ class LargeSending:
                 theirs = tasks.create_task(self._hash_there())
                 tasks.create_task(self._send_parts(there))
         except BaseExceptionGroup as group:
-            raise _first(group) from group
+            raise worst(group) from group
         finally:
             os.close(self._source)
         if HASH.fullmatch(theirs.result()) and theirs.result() != own.result():
@@ -119,18 +119,15 @@ class LargeSending:
         self._there |= held
         self._more.set()
         starts = range(0, self._file.size, PART_BYTES)
-        self._parts.extend(start for start in starts if start not in held)
+        lacking = [start for start in starts if start not in held]
         self._sent(sum(min(PART_BYTES, self._file.size - start) for start in held))
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(min(CHANNELS, len(self._parts))):
-                tasks.create_task(self._work())
+        await self._hashing.wait()  # for its session the server must have room; opening one is bounded
+        await Crew(lacking, self._bring, size=CHANNELS).run()
 
-    async def _work(self) -> None:
-        while self._parts:
-            start = self._parts.popleft()
-            await self._send_part(start)
-            self._there.add(start)
-            self._more.set()
+    async def _bring(self, start: int) -> None:
+        await self._send_part(start)
+        self._there.add(start)
+        self._more.set()
 
     async def _send_part(self, start: int) -> None:
         changed = asyncio.Event()
@@ -190,6 +187,7 @@ class LargeSending:
         size, changed = self._file.size, asyncio.Event()
         command = self._machine.command(HASH_ALONG, self._remote_dir, f"{self._file.mode & 0o777:o}")
         async with self._machine.channel(command, changed) as channel:
+            self._hashing.set()
             await channel.feed(lines([self._file.path]))
             for start in range(0, size, PART_BYTES):
                 while start not in self._there:
@@ -240,17 +238,3 @@ async def settled(machine: Machine, channel: Channel, timeout_sec: float = SETTL
         why = shown(channel.excerpt()) or "it said nothing"
         raise TransferError(f"{machine.where}: the machine could not take the upload ({why}); is its disk full?")
     return said
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Of several that came together the one to tell: the machine's own fault before a lost line."""
-    errors: list[BaseException] = []
-    waiting: list[BaseException] = [group]
-    while waiting:
-        error = waiting.pop()
-        if isinstance(error, BaseExceptionGroup):
-            waiting.extend(error.exceptions)
-        else:
-            errors.append(error)
-    order = (TransferError, RemoteError)
-    return min(errors, key=lambda error: next((n for n, kind in enumerate(order) if isinstance(error, kind)), 9))

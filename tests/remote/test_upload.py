@@ -12,11 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from gpuscale_tui.remote import sending, upload
+from gpuscale_tui.model.machines import Endpoint
+from gpuscale_tui.remote import download, parts, sending, upload
+from gpuscale_tui.remote.connection import connect
 from gpuscale_tui.remote.errors import TransferError, Unreachable
-from gpuscale_tui.remote.transfer import TreeFile, hashes, list_tree, local_tree, put_tree, tools
+from gpuscale_tui.remote.keys import ensure_client_key
+from gpuscale_tui.remote.transfer import TreeFile, get_files, hashes, list_tree, local_tree, put_tree, tools
 from tests.remote.conftest import Site
 from tests.remote.proxy import proxying
+from tests.sshd import running_sshd, sshd_missing
 
 MIB = 1024 * 1024
 SIZE = 12 * MIB + 345
@@ -26,8 +30,10 @@ WORK = "base/work"
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is large here, and the parts of it."""
-    monkeypatch.setattr(upload, "LARGE_BYTES", MIB)
-    monkeypatch.setattr(sending, "PART_BYTES", MIB)
+    for module in (upload, download):
+        monkeypatch.setattr(module, "LARGE_BYTES", MIB)
+    for module in (sending, parts):
+        monkeypatch.setattr(module, "PART_BYTES", MIB)
 
 
 def make_file(root: Path, name: str, size: int, *, mode: int = 0o600, known: bool = True) -> TreeFile:
@@ -172,6 +178,24 @@ async def test_hashes_and_tools_by_the_machine(site: Site, tmp_path: Path) -> No
     with pytest.raises(TransferError, match="no directory"):
         await hashes(machine, "nowhere", ["a"])
     assert "sha256sum" in await tools(machine)
+
+
+@pytest.mark.openssh
+async def test_a_server_that_opens_few_sessions(tmp_path: Path, client_key: Path) -> None:
+    """There and back, with as few as it needs; what is taken by others is not waited for."""
+    if reason := sshd_missing():
+        pytest.skip(reason)
+    file = make_file(tmp_path / "s", "large", SIZE)
+    with running_sshd(tmp_path, clients_public_key=ensure_client_key(client_key), max_sessions=2) as info:
+        machine = await connect(Endpoint(info.host, info.port, info.user, info.host_key), client_key=client_key)
+        try:
+            await put_tree(machine, WORK, [file])
+            fetched = await get_files(
+                machine, WORK, await list_tree(machine, WORK), tmp_path / "t", max_bytes=SIZE, timeout_sec=120
+            )
+        finally:
+            await machine.close()
+    assert [each.sha256 for each in fetched] == [file.sha256]
 
 
 REFUSED = {

@@ -22,6 +22,25 @@ SURROUNDINGS = {
 collect_ignore_glob = [] if importlib.util.find_spec("boto3") else ["test_*.py"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_loader() -> Iterator[None]:
+    """What the library knows of services is a megabyte of JSON: it is read once, not for each client."""
+    import boto3
+    import botocore.session
+
+    loader = botocore.session.Session().get_component("data_loader")
+
+    class Session(boto3.session.Session):
+        def __init__(self) -> None:
+            core = botocore.session.Session()
+            core.register_component("data_loader", loader)
+            super().__init__(botocore_session=core)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("boto3.session.Session", Session)
+        yield
+
+
 @pytest.fixture(scope="session")
 def one_service() -> Iterator[Service]:
     with running(Service()) as service:

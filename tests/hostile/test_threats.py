@@ -12,7 +12,8 @@ from tests.hostile.threats import THREATS, Threat
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS_DATA = re.compile(
-    r"\b(?:pickle|marshal|shelve|dill|joblib|torch|yaml)\b\.?|(?<![.\w])(?:eval|exec|compile)\(|__import__\("
+    r"\b(?:import|from) (?:pickle|marshal|shelve|dill|joblib|torch|yaml)\b"
+    r"|\b(?:pickle|marshal|shelve|dill|joblib|torch|yaml)\.\w|(?<![.\w])(?:eval|exec|compile)\(|__import__\("
 )
 ROWS = 15
 

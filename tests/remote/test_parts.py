@@ -27,7 +27,7 @@ from gpuscale_tui.remote.errors import RemoteError, TransferError, Unreachable
 from gpuscale_tui.remote.extents import covered, merged, missing, reach
 from gpuscale_tui.remote.transfer import get_files, list_tree
 from gpuscale_tui.remote.tree import RemoteFile
-from tests.remote.conftest import Site, until
+from tests.remote.conftest import SLOW_SITES, Site, until
 from tests.remote.proxy import proxying
 from tests.remote.test_hostile import Liar, lying
 
@@ -71,6 +71,7 @@ async def listed(machine: Machine) -> list[RemoteFile]:
 
 
 @pytest.mark.parametrize("kept", [True, False])
+@pytest.mark.parametrize("site", SLOW_SITES, indirect=True)
 async def test_a_large_file_comes_in_parts(site: Site, tmp_path: Path, kept: bool) -> None:
     machine = await site.connect()
     contents = {"odd\n\\name": make_large(site, "odd\n\\name"), "small": make_large(site, "small", 1000)}
@@ -89,6 +90,7 @@ async def test_a_large_file_comes_in_parts(site: Site, tmp_path: Path, kept: boo
     assert not kept or list((tmp_path / "parts").iterdir()) == []
 
 
+@pytest.mark.parametrize("site", SLOW_SITES, indirect=True)
 async def test_after_a_cut_it_goes_on_where_it_was(site: Site, tmp_path: Path) -> None:
     data = make_large(site)
     async with proxying(site.endpoint.port) as proxy:

@@ -18,7 +18,7 @@ from gpuscale_tui.remote.connection import connect
 from gpuscale_tui.remote.errors import TransferError, Unreachable
 from gpuscale_tui.remote.keys import ensure_client_key
 from gpuscale_tui.remote.transfer import TreeFile, get_files, hashes, list_tree, local_tree, put_tree, tools
-from tests.remote.conftest import Site
+from tests.remote.conftest import SLOW_SITES, Site
 from tests.remote.proxy import proxying
 from tests.sshd import running_sshd, sshd_missing
 
@@ -81,7 +81,9 @@ async def test_a_tree_of_all_kinds(site: Site, tmp_path: Path) -> None:
     assert list(place.iterdir()) == []
 
 
-@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(
+    ("site", "known"), [pytest.param("openssh", True, marks=pytest.mark.openssh), ("busybox", False)], indirect=["site"]
+)
 async def test_after_a_cut_only_what_lacks_is_sent(site: Site, tmp_path: Path, known: bool) -> None:
     many = [make_file(tmp_path / "s", f"many/{number}", 20_000, known=known) for number in range(100)]
     files = [*many, make_file(tmp_path / "s", "large", SIZE, known=known)]
@@ -123,7 +125,8 @@ async def test_what_arrived_is_compared_before_it_is_used(dash_site: Site, tmp_p
     assert all(same(dash_site, file) for file in files)
 
 
-@pytest.mark.parametrize("size", [100, SIZE])
+@pytest.mark.parametrize("size", [100, 2 * MIB])
+@pytest.mark.parametrize("site", SLOW_SITES, indirect=True)
 async def test_another_hash_than_said_is_refused(site: Site, tmp_path: Path, size: int) -> None:
     machine = await site.connect()
     old = make_file(tmp_path / "s", "old", 10)
@@ -185,13 +188,13 @@ async def test_a_server_that_opens_few_sessions(tmp_path: Path, client_key: Path
     """There and back, with as few as it needs; what is taken by others is not waited for."""
     if reason := sshd_missing():
         pytest.skip(reason)
-    file = make_file(tmp_path / "s", "large", SIZE)
+    file = make_file(tmp_path / "s", "large", 4 * MIB)
     with running_sshd(tmp_path, clients_public_key=ensure_client_key(client_key), max_sessions=2) as info:
         machine = await connect(Endpoint(info.host, info.port, info.user, info.host_key), client_key=client_key)
         try:
             await put_tree(machine, WORK, [file])
             fetched = await get_files(
-                machine, WORK, await list_tree(machine, WORK), tmp_path / "t", max_bytes=SIZE, timeout_sec=120
+                machine, WORK, await list_tree(machine, WORK), tmp_path / "t", max_bytes=file.size, timeout_sec=120
             )
         finally:
             await machine.close()

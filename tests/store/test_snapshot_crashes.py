@@ -266,7 +266,7 @@ def trees(draw: st.DrawFn) -> State:
     return {name: thing for name, thing in found.items() if name not in refused}
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(trees(), min_size=1, max_size=4), st.data())
 def test_whatever_is_stored_and_wherever_it_dies(states: list[State], data: st.DataObject) -> None:
     """Trees of all kinds, kept two at a time; one of the saves dies or fails at some call."""

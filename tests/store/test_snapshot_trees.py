@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuscale_tui.store import snapshots
@@ -106,6 +106,7 @@ def test_an_absolute_link_into_the_directory_becomes_a_relative_one() -> None:
     )
 
 
+@settings(max_examples=60)
 @given(st.dictionaries(st.sampled_from(["a", "b", "d/a", "d/e/b", "d/e/f/c"]),
                        st.lists(st.sampled_from(["..", ".", "a", "b", "d", "e", "f", "c"]), min_size=1, max_size=6)
                        .map("/".join)))  # fmt: skip

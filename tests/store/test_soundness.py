@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpuscale_tui.store import soundness
@@ -97,6 +97,7 @@ def test_what_nobody_can_tell_is_not_judged(tmp_path: Path, name: str) -> None:
     assert put(tmp_path, name, UNJUDGED[name]).torn is None
 
 
+@settings(max_examples=40)
 @given(st.binary(max_size=300), st.sampled_from(["a.pt", "a.npz", "a.safetensors", "a.h5", "a.npy", "a.gz", "a.json"]))
 def test_nothing_breaks_the_judge(tmp_path_factory: pytest.TempPathFactory, data: bytes, name: str) -> None:
     heads = [b"PK\x03\x04", b"", b"\x1f\x8b\x08", b"\x89HDF\r\n\x1a\n", b"\x93NUMPY", b"\x80\x04\x95"]

@@ -16,6 +16,8 @@ from gpuscale_tui.sandbox.sessions import CHUNK, GONE, Place, Process, report
 
 END_OF_FILE = b"\x04"
 WRITABLE_SEC = 1.0
+DRAIN_SEC = 2.0
+"""How long the end of a shell waits for output of what it left behind on its terminal."""
 # $1 a terminal, then the words. The first terminal that the leader of a new session opens becomes its own.
 ON_TERMINAL = 'terminal=$1; shift; exec "$@" <>"$terminal" >&0 2>&1'
 
@@ -29,22 +31,23 @@ async def run_on_terminal(process: Process, place: Place) -> None:
         child = await _spawn(process, place, os.ttyname(theirs))
     except OSError:  # the machine went down while the request was on its way
         os.close(ours)
+        os.close(theirs)
         report(process, 255)
         return
-    finally:
-        os.close(theirs)
-    tasks = [
-        asyncio.create_task(_show(os.dup(ours), process)),
-        asyncio.create_task(process.wait_closed()),
-    ]
-    typing = asyncio.create_task(_type(ours, process))
+    shown = asyncio.create_task(_show(os.dup(ours), process))
+    typed = asyncio.create_task(_type(ours, process))
+    gone = asyncio.create_task(process.wait_closed())
+    ended = asyncio.create_task(child.wait())
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({ended, gone}, return_when=asyncio.FIRST_COMPLETED)
+        os.close(theirs)  # held until now: a terminal that nobody has open yet would be over for its reader
+        if ended.done():
+            await asyncio.wait({shown}, timeout=DRAIN_SEC)
     finally:
-        for task in (*tasks, typing):
+        for task in (shown, typed, gone):
             task.cancel()
-        await asyncio.gather(*tasks, typing, return_exceptions=True)
-    report(process, await child.wait())
+        await asyncio.gather(shown, typed, gone, return_exceptions=True)
+    report(process, await ended)
 
 
 async def _spawn(process: Process, place: Place, terminal: str) -> asyncio.subprocess.Process:

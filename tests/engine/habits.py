@@ -71,7 +71,7 @@ def trainer(root: Path, step: int) -> None:
     place.mkdir()
     stream(place / "model.safetensors", tensors(step), "trainer")
     stream(place / "training_args.bin", archive(step), "trainer")
-    time.sleep(0.8)  # collecting the optimizer's state: longer than the settling time
+    time.sleep(2.0)  # collecting the optimizer's state: longer than the settling time
     stream(place / "optimizer.pt", archive(step), "trainer")
     stream(place / "trainer_state.json", json.dumps({"global_step": step, "log": [0] * 3000}).encode(), "trainer")
     with (root / "events.out.tfevents.1").open("a") as events:
@@ -97,7 +97,7 @@ def sharded(root: Path, step: int) -> None:
     place.mkdir()
     for part in (1, 2, 3):
         stream(place / f"model-{part:05d}-of-00003.safetensors", tensors(step + part), "sharded")
-        time.sleep(0.5)
+        time.sleep(1.8)
     names = {f"w{part}": f"model-{part:05d}-of-00003.safetensors" for part in (1, 2, 3)}
     stream(place / "model.safetensors.index.json", json.dumps({"weight_map": names}).encode(), "sharded")
 
@@ -120,7 +120,7 @@ def main() -> None:
         step += 1
         HABITS[sys.argv[1]](root, step)
         print(f"step {step}", flush=True)
-        time.sleep(0.9)
+        time.sleep(2.4)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.openssh]
 SCRIPT = Path(__file__).with_name("habits.py")
 IMITATED = ("in_place", "renamed", "trainer", "lightning", "sharded")
 TORCH = os.environ.get("GPUSCALE_TORCH_PYTHON", "")
-WANTED = 3
+WANTED = 2
 """Snapshots of each job before it may end."""
 
 
@@ -38,7 +38,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, Pat
     habits = (*IMITATED, "torch_save") if TORCH else IMITATED
     with hosts_rig(place, count=len(habits)) as rig:
         rig.settings = replace(
-            rig.settings, checkpoints=CheckpointConfig(interval_sec=1, settle_sec=0.3, keep=1000)
+            rig.settings, checkpoints=CheckpointConfig(interval_sec=1, settle_sec=1.5, keep=1000)
         )  # fmt: skip
         for habit in habits:
             python = TORCH if habit == "torch_save" else sys.executable
@@ -101,10 +101,13 @@ def test_a_trainers_directories_are_there_whole_or_not_at_all(written: tuple[Rig
 
 
 def test_lightnings_link_leads_to_what_is_there(written: tuple[Rig, Path]) -> None:
+    links = 0
     for each in whole(written, "lightning"):
         names = {entry.name: entry for entry in each.files}
-        assert names["last.ckpt"].kind == "link"
-        assert names["last.ckpt"].target in names
+        link = names.get("last.ckpt")  # for an instant there is none, as Lightning does it
+        assert link is None or (link.kind == "link" and link.target in names)
+        links += link is not None
+    assert links
 
 
 def test_shards_are_there_with_their_index_or_not_at_all(written: tuple[Rig, Path]) -> None:

@@ -106,8 +106,8 @@ async def test_after_a_cut_it_goes_on_where_it_was(site: Site, tmp_path: Path) -
     assert torn == 2
     assert fetched[0].sha256 == hashlib.sha256(data).hexdigest()
     assert (tmp_path / "t2" / "model").read_bytes() == data
-    # each part that was cut begins again at its last whole MiB, and what was under way at the cut is lost
-    assert proxy.down < SIZE - 3 * MIB
+    # nine MiB came before; each of up to three parts that were cut begins again at its last whole MiB, twice
+    assert proxy.down < SIZE - MIB
 
 
 async def test_a_fetch_that_was_killed_goes_on(dash_site: Site, tmp_path: Path) -> None:
@@ -117,17 +117,18 @@ async def test_a_fetch_that_was_killed_goes_on(dash_site: Site, tmp_path: Path) 
         words = (key, "127.0.0.1", str(proxy.port), dash_site.endpoint.user, str(tmp_path))
         child = subprocess.Popen([sys.executable, "-c", CHILD, *words])  # noqa: ASYNC220 - looked at, not waited for
         try:
-            while proxy.down < 6 * MIB:
+            while proxy.down < 8 * MIB:
                 assert child.poll() is None
                 await asyncio.sleep(0.002)
-            proxy.held = True
+            proxy.held = True  # so that it cannot end before it is killed
+            await until(lambda: _kept(tmp_path / "parts") >= 2 * MIB, "parts to be noted")
         finally:
             child.kill()
             child.wait()
         proxy.cut()
         proxy.held = False
         came = _kept(tmp_path / "parts")
-        assert came > 0
+        assert came >= 2 * MIB
         machine = await dash_site.connect(port=proxy.port)
         files = await listed(machine)
         proxy.down = 0
@@ -139,8 +140,8 @@ async def test_a_fetch_that_was_killed_goes_on(dash_site: Site, tmp_path: Path) 
 
 def _kept(place: Path) -> int:
     """How many bytes the journal says have arrived."""
-    (journal,) = place.glob("*.journal")
-    lines = journal.read_text().split("\n")[1:-1]
+    journals = list(place.glob("*.journal"))
+    lines = journals[0].read_text().split("\n")[1:-1] if journals else []
     return covered((int(start), int(end)) for start, end in (line.split() for line in lines))
 
 

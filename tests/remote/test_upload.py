@@ -95,15 +95,12 @@ async def test_after_a_cut_only_what_lacks_is_sent(site: Site, tmp_path: Path, k
             with pytest.raises(Unreachable):
                 await put_tree(machine, WORK, files)
             assert not (site.home / WORK).exists()
-        (staged,) = (site.home / WORK).parent.glob("work.part.*/large")
-        came = staged.stat().st_size
         machine = await site.connect(port=proxy.port)
         proxy.up = 0
         await put_tree(machine, WORK, files)
     assert all(same(site, file) for file in files)
-    assert came > 4 * MIB
-    # of what came up to three parts were under way, and as much may have been on the line
-    assert proxy.up < total - 2_000_000 - (came - 6 * MIB)
+    # the small ones and at least two parts were there: up to three were under way at the cut
+    assert proxy.up < total - 3_000_000
     assert [entry.name for entry in (site.home / WORK).parent.iterdir()] == ["work"]
 
 

@@ -19,6 +19,7 @@ from textual.app import App
 from textual.keys import _character_to_key, key_to_character
 from textual.message_pump import MessagePump
 from textual.pilot import Pilot
+from textual.screen import Screen
 from textual.strip import Strip
 
 from gpuscale_tui.model.settings import CloreConfig, ProvidersConfig, ScalerConfig, Settings, UiConfig
@@ -132,7 +133,20 @@ async def drain(app: GpuscaleApp) -> None:
     for _ in range(3):
         for pump in (app, app.screen, *app.screen.walk_children()):
             await reached(pump, pump.call_later)
-    await reached(app.screen, app.screen.call_after_refresh)
+    await laid_out(app)
+
+
+async def laid_out(app: GpuscaleApp) -> None:
+    """Until the screen has been laid out and painted; one that comes meanwhile, by itself, is waited for instead."""
+    done = asyncio.Event()
+    screen: Screen[Any] | None = None
+    async with asyncio.timeout(60):
+        while not done.is_set():
+            if app.screen is not screen:
+                screen = app.screen
+                if not screen.call_after_refresh(done.set):
+                    return
+            await asyncio.sleep(0)
 
 
 async def reached(pump: MessagePump, call: Callable[[Callable[[], None]], bool]) -> None:

@@ -34,7 +34,7 @@ from gpuscale_tui.cli.formatting import plural, print_lines, size, span
 from gpuscale_tui.model.durations import parse_duration
 from gpuscale_tui.model.errors import FieldError
 from gpuscale_tui.model.jobs import StartFrom, job_label
-from gpuscale_tui.store import jobs, snapshots
+from gpuscale_tui.store import jobs, queries, snapshots
 from gpuscale_tui.store.home import Home
 from gpuscale_tui.store.snapshots import SnapshotRow
 
@@ -211,7 +211,9 @@ def outcome(connection: sqlite3.Connection, job_id: int, attempt: int, before: i
         words = f"snapshot {newest.number}: {plural(newest.files, 'file')}, {size(newest.bytes)}{added}{took}"
         return Outcome(words, newest)
     if asked is None:
-        return Outcome("nothing new to save: all that is complete stands in a snapshot already")
+        said = [event.detail for event in queries.job_events(connection, job_id) if event.kind == "request"]
+        asking = not said or said[-1].startswith("a snapshot now")
+        return Outcome("no snapshot was taken; `gpuscale show` tells what happened" if asking else said[-1])
     job = jobs.get(connection, job_id)
     if job is None or job.attempt != attempt or job.state != "running":
         return Outcome(f"it is {job.state if job else 'gone'} now, and no snapshot was taken before that")

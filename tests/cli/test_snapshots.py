@@ -9,7 +9,7 @@ import pytest
 from gpuscale_tui.cli.going_on import Outcome, outcome
 from gpuscale_tui.model.jobs import GitSource
 from gpuscale_tui.model.states import AttemptState, Cause, JobState
-from gpuscale_tui.store import jobs, snapshots
+from gpuscale_tui.store import jobs, saving, snapshots
 from gpuscale_tui.store.archive import SnapshotMeta
 from gpuscale_tui.store.checkpoints import SnapshotStore
 from gpuscale_tui.store.secrets import read_job_secrets
@@ -168,8 +168,8 @@ def test_saving_now_tells_what_came_of_it(cli: Cli, bench: Bench) -> None:
         assert found is not None
         assert found.words == "snapshot 1: 2 files, 3.0 kB, 500 B of it new, in 2s"
         assert bench.read(outcome, 1, 1, 1) is None
-        bench.db.connection.execute("UPDATE jobs SET save_asked_at = NULL")
-        assert "nothing new to save" in _words(bench.read(outcome, 1, 1, 1))
+        bench.write(saving.answer, attempt, "nothing new to save", **bench.by)
+        assert _words(bench.read(outcome, 1, 1, 1)) == "nothing new to save"
         bench.db.connection.execute("UPDATE jobs SET save_asked_at = 1")
         bench.end(attempt, Cause.FINISHED, JobState.DONE)
         assert "it is done now" in _words(bench.read(outcome, 1, 1, 1))

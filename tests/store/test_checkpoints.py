@@ -352,6 +352,12 @@ def test_pruning_keeps_the_last_valid_one(
     assert prune(store, 17, 1) == [], "where none is whole, none is thrown away"
 
 
+def test_pruning_keeps_what_is_pinned(store: SnapshotStore) -> None:
+    for number in range(5):
+        save(store, {"a": str(number).encode()})
+    assert store.superfluous(17, 2, pinned={2}, trusted=5) == [3, 1]
+
+
 def test_pruning_keeps_the_newest(store: SnapshotStore) -> None:
     for number in range(5):
         save(store, {"a": str(number).encode()})

@@ -19,7 +19,17 @@ from gpuscale_tui.model.errors import GpuscaleError, NotFound
 from gpuscale_tui.model.jobs import job_label
 from gpuscale_tui.model.states import JobState
 from gpuscale_tui.store import filehashes, jobs, output_files
-from gpuscale_tui.store.archive import DIRECTORY, FILE, LINK, FileEntry, Progress, Snapshot, SnapshotMeta
+from gpuscale_tui.store.archive import (
+    DIRECTORY,
+    FILE,
+    LINK,
+    Begun,
+    BegunWrong,
+    FileEntry,
+    Progress,
+    Snapshot,
+    SnapshotMeta,
+)
 from gpuscale_tui.store.home import Home
 from gpuscale_tui.store.output_files import OutputRow
 
@@ -94,14 +104,20 @@ class _Tree:
 
     root: Path
 
-    def read(self, snapshot: Snapshot, entry: FileEntry) -> Iterator[bytes]:  # noqa: ARG002 - of this tree alone
+    def read(
+        self, snapshot: Snapshot, entry: FileEntry, begun: Begun | None = None  # noqa: ARG002 - of this tree alone
+    ) -> Iterator[bytes]:  # fmt: skip
         """The content, held against the hash that it had a moment ago."""
-        digest = hashlib.sha256()
+        begun = begun or Begun(0, hashlib.sha256())
+        digest = begun.digest
         with os.fdopen(os.open(self.root / entry.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+            file.seek(begun.size)
             while data := file.read(CHUNK):
                 digest.update(data)
                 yield data
         if digest.hexdigest() != entry.sha256:
+            if begun.size:
+                raise BegunWrong(f"{entry.name!r} was begun with other bytes")
             raise DownloadError(f"{entry.name!r} changes while it is copied; repeat it")
 
 

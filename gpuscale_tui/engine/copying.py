@@ -1,8 +1,8 @@
 """Snapshots copied out to where their user wants them: resumable, every byte held against the manifest. All of it
 blocks and belongs on a thread.
 
-What is there and right already is not copied again, so that a copy that was interrupted is simply repeated; what is cut
-short never gets its name.
+What is there and right already is not copied again, so that a copy that was interrupted is simply repeated: a file that
+was cut short never gets its name, and goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from gpuscale_tui.model.errors import GpuscaleError
-from gpuscale_tui.store.archive import DIRECTORY, LINK, FileEntry, Progress, Snapshot, SnapshotError
+from gpuscale_tui.store.archive import DIRECTORY, LINK, Begun, BegunWrong, FileEntry, Progress, Snapshot, SnapshotError
 
 CHUNK = 1 << 20
 PART = ".gpuscale-part"
-"""Ending of a file that is being written; it gets its name once its hash is right."""
+"""Ending of a file that is being written; it gets its name once its hash is right. One that was cut short stays."""
 
 
 class DownloadError(GpuscaleError):
@@ -34,8 +34,8 @@ class Stopped(GpuscaleError):
 class Source(Protocol):
     """What files are read from; every `Archive` is one."""
 
-    def read(self, snapshot: Snapshot, entry: FileEntry) -> Iterator[bytes]:
-        """The content of one file, held against its entry."""
+    def read(self, snapshot: Snapshot, entry: FileEntry, begun: Begun | None = None) -> Iterator[bytes]:
+        """The content of one file, held against its entry: see `Archive.read`."""
         ...
 
 
@@ -132,7 +132,7 @@ def download(
     """Copy a snapshot into a directory. `standing` is what `look` found there, where that was asked already.
 
     Something else of the same name is replaced only with `overwrite`. Raises DownloadError, and Stopped once `stopped`
-    says so: files that were finished stay and are not copied again the next time.
+    says so: what was copied stays and is not copied again the next time.
     """
     try:
         known = standing or look(snapshot, target, progress=progress, stopped=stopped)
@@ -197,29 +197,61 @@ def _make_link(entry: FileEntry, place: Path, *, overwrite: bool) -> None:
 
 
 def _part_of(place: Path, entry: FileEntry) -> Path:
-    """Beside its place, with a name of its own that is short whatever the file's is."""
-    return place.with_name(f".{hashlib.sha256(os.fsencode(entry.name)).hexdigest()[:16]}{PART}")
+    """Beside its place, with a name of its own for each content that is short whatever the file's is."""
+    name = hashlib.sha256(os.fsencode(entry.name) + b"\0" + entry.sha256.encode("ascii")).hexdigest()
+    return place.with_name(f".{name[:16]}{PART}")
 
 
 def _copy(
     archive: Source, snapshot: Snapshot, entry: FileEntry, place: Path, stopped: Asked, *, overwrite: bool
 ) -> Iterator[int]:
+    """Write one file, after what an earlier try has left of it; yields bytes done. A wrong beginning is done again."""
     part = _part_of(place, entry)
-    part.unlink(missing_ok=True)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        with os.fdopen(os.open(part, flags, 0o600), "wb") as copy:
-            for data in archive.read(snapshot, entry):
-                if stopped():
-                    raise Stopped(f"stopped; {place.parent} has the files that were finished")
-                copy.write(data)
-                yield len(data)
+        with os.fdopen(os.open(part, flags, 0o600), "r+b") as copy:
+            begun = _begun(copy, entry)
+            yield begun.size
+            try:
+                yield from _append(archive.read(snapshot, entry, begun), copy, stopped)
+            except BegunWrong:
+                yield -copy.tell()
+                copy.seek(0)
+                copy.truncate()
+                yield from _append(archive.read(snapshot, entry), copy, stopped)
             os.fchmod(copy.fileno(), entry.mode & 0o777)
-        _give_its_name(part, place, overwrite=overwrite)
     except SnapshotError as error:
+        if not isinstance(error, OSError):  # the content is wrong, not the way to it
+            part.unlink(missing_ok=True)
         raise DownloadError(f"{error}: it was not copied") from error
+    except Stopped:
+        if not part.stat().st_size:
+            part.unlink()
+        raise
+    try:
+        _give_its_name(part, place, overwrite=overwrite)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _begun(copy: BinaryIO, entry: FileEntry) -> Begun:
+    """What an earlier try has written; nothing where that is no beginning of the file. `copy` stands behind it."""
+    digest, size = hashlib.sha256(), 0
+    if os.fstat(copy.fileno()).st_size < entry.size:
+        while data := copy.read(CHUNK):
+            digest.update(data)
+            size += len(data)
+    copy.seek(size)
+    copy.truncate()
+    return Begun(size, digest)
+
+
+def _append(source: Iterator[bytes], copy: BinaryIO, stopped: Asked) -> Iterator[int]:
+    for data in source:
+        if stopped():
+            raise Stopped("stopped; repeat it to go on from here")
+        copy.write(data)
+        yield len(data)
 
 
 def _give_its_name(part: Path, place: Path, *, overwrite: bool) -> None:

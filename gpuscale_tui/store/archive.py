@@ -108,6 +108,30 @@ class Snapshot:
         return "; ".join(f"{name!r} is cut off: {reason}" for name, reason in self.faults.items()) or None
 
 
+class Digest(Protocol):
+    """A hash that goes on, such as `hashlib.sha256()`."""
+
+    def update(self, data: bytes, /) -> None:
+        """Take in more bytes."""
+        ...
+
+    def hexdigest(self) -> str:
+        """The hash of all that was taken in, in hex."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The first `size` bytes of a file, which somebody has already; `digest` has taken them in."""
+
+    size: int
+    digest: Digest
+
+
+class BegunWrong(SnapshotError):
+    """What somebody had of a file already does not go with the rest: begin anew."""
+
+
 class Archive(Protocol):
     """A store of snapshots. All functions block; OSError (or SnapshotError) where the store cannot be reached."""
 
@@ -137,8 +161,11 @@ class Archive(Protocol):
         """Why a snapshot is broken, None when every file has the size and hash that the manifest says."""
         ...
 
-    def read(self, snapshot: Snapshot, entry: FileEntry) -> Iterator[bytes]:
-        """A file's bytes, a piece at a time. Raises SnapshotError, at the end, when they are not what was stored."""
+    def read(self, snapshot: Snapshot, entry: FileEntry, begun: Begun | None = None) -> Iterator[bytes]:
+        """A file's bytes, or those after what is `begun`, a piece at a time.
+
+        Raises SnapshotError, at the end, when they are not what was stored; BegunWrong when that may lie with what was
+        there."""
         ...
 
     def superfluous(

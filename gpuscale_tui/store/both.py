@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
-from gpuscale_tui.store.archive import FileEntry, Progress, Report, Snapshot
+from gpuscale_tui.store.archive import Begun, FileEntry, Progress, Report, Snapshot
 from gpuscale_tui.store.checkpoints import SnapshotStore
 from gpuscale_tui.store.s3_archive import S3Archive
 
@@ -58,9 +58,9 @@ class BothArchives:
         """See `Archive`."""
         return self._of(snapshot).verify(snapshot, progress)
 
-    def read(self, snapshot: Snapshot, entry: FileEntry) -> Iterator[bytes]:
+    def read(self, snapshot: Snapshot, entry: FileEntry, begun: Begun | None = None) -> Iterator[bytes]:
         """See `Archive`."""
-        return self._of(snapshot).read(snapshot, entry)
+        return self._of(snapshot).read(snapshot, entry, begun)
 
     def superfluous(
         self, job_id: int, keep: int, *, pinned: Collection[int] = (), trusted: int | None = None

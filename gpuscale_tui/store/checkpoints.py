@@ -31,6 +31,8 @@ from gpuscale_tui.model.jobs import job_label
 from gpuscale_tui.store import drafts, faults, sealing, soundness
 from gpuscale_tui.store.archive import (
     FILE,
+    Begun,
+    BegunWrong,
     FileEntry,
     Progress,
     Report,
@@ -163,14 +165,18 @@ class SnapshotStore:
         """See `Archive.verify`. A file with other bytes is not taken over into new snapshots from then on."""
         return verify(snapshot, progress, partial(self._distrust, snapshot))
 
-    def read(self, snapshot: Snapshot, entry: FileEntry) -> Iterator[bytes]:
+    def read(self, snapshot: Snapshot, entry: FileEntry, begun: Begun | None = None) -> Iterator[bytes]:
         """See `Archive.read`."""
-        digest = hashlib.sha256()
+        begun = begun or Begun(0, hashlib.sha256())
+        digest = begun.digest
         with sealing.check_size(snapshot.files_path, entry).open("rb") as file:
+            file.seek(begun.size)
             while data := file.read(CHUNK):
                 digest.update(data)
                 yield data
         if digest.hexdigest() != entry.sha256:
+            if begun.size:
+                raise BegunWrong(f"{entry.name!r} was begun with other bytes")
             self._distrust(snapshot, entry)
             raise SnapshotError(f"{entry.name!r} has changed since it was stored")
 

@@ -31,6 +31,8 @@ from gpuscale_tui.model.jobs import job_label
 from gpuscale_tui.store import faults, soundness
 from gpuscale_tui.store.archive import (
     FILE,
+    Begun,
+    BegunWrong,
     FileEntry,
     Progress,
     Report,
@@ -139,16 +141,19 @@ class S3Archive:
             _tell(progress, done, total, 0)
         return None
 
-    def read(self, snapshot: Snapshot, entry: FileEntry) -> Iterator[bytes]:
+    def read(self, snapshot: Snapshot, entry: FileEntry, begun: Begun | None = None) -> Iterator[bytes]:
         """See `Archive`."""
-        digest, size = hashlib.sha256(), 0
-        for data in self.bucket.read(self.key(snapshot.meta.job_id, entry.sha256)):
+        begun = begun or Begun(0, hashlib.sha256())
+        digest, size = begun.digest, begun.size
+        for data in self.bucket.read(self.key(snapshot.meta.job_id, entry.sha256), begun.size):
             digest.update(data)
             size += len(data)
             if size > entry.size:
                 break
             yield data
         if size != entry.size or digest.hexdigest() != entry.sha256:
+            if begun.size:
+                raise BegunWrong(f"{entry.name!r} was begun with other bytes")
             self.distrust(snapshot.meta.job_id, entry.sha256)
             raise SnapshotError(f"{entry.name!r} has changed since it was stored")
 

@@ -111,10 +111,11 @@ class Bucket:
             raise ObjectStoreError(f"{self.words}: {key} has more than {SMALL_BYTES} bytes: it is none of ours")
         return data
 
-    def read(self, key: str) -> Iterator[bytes]:
-        """The bytes of an object. Raises ObjectStoreError, also when it is not there."""
+    def read(self, key: str, begin: int = 0) -> Iterator[bytes]:
+        """The bytes of an object from `begin` on, of which there must be some. Raises ObjectStoreError."""
+        part = {"Range": f"bytes={begin}-"} if begin else {}
         with self._telling(f"reading {key}"):
-            body = self._client.get_object(**self._named(key))["Body"]
+            body = self._client.get_object(**self._named(key), **part)["Body"]
         with body:
             while True:
                 with self._telling(f"reading {key}"):

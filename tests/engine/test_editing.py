@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from gpuscale_tui.model.errors import FieldError, NotFound, Refused
 from gpuscale_tui.model.jobs import Job, StartFrom
 from gpuscale_tui.model.states import AttemptState, Cause, JobState
 from gpuscale_tui.store import jobs, queries, snapshots
-from gpuscale_tui.store.archive import FileEntry, Snapshot, SnapshotError, SnapshotMeta
+from gpuscale_tui.store.archive import Begun, FileEntry, Snapshot, SnapshotError, SnapshotMeta
 from gpuscale_tui.store.checkpoints import SnapshotStore
 from gpuscale_tui.store.home import Home
 from gpuscale_tui.store.secrets import read_job_secrets
@@ -242,22 +244,40 @@ def test_a_download_that_goes_wrong_leaves_nothing_half_done(
         checkpoints.download(store, made, made.path / "manifest.json")
 
 
-def test_a_copy_that_was_stopped_goes_on(bench: Bench, store: SnapshotStore, tmp_path: Path) -> None:
-    """What was finished is not copied again; what a killed copy left half written is replaced."""
-    made = save(bench, store, bench.placed().job_id, 1, "one")
-    target = tmp_path / "out"
-    asked = iter((False, True))
-    with pytest.raises(Stopped):
-        checkpoints.download(store, made, target, stopped=lambda: next(asked))
-    assert [path.name for path in target.iterdir() if path.is_file()] == ["model.pt"]
-    for part in target.rglob("*"):  # a name that only a part has
-        assert not part.name.endswith(PART)
-    (target / "state").mkdir(exist_ok=True)
-    left = target / "state" / f".{hashlib.sha256(b'state/rng.bin').hexdigest()[:16]}{PART}"
-    left.write_bytes(b"half")
-    done = checkpoints.download(store, made, target)
-    assert (done.bytes, done.there) == (made.files[1].size, made.files[0].size)
-    assert not left.exists()
+def test_a_copy_that_was_stopped_goes_on(
+    bench: Bench, store: SnapshotStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was finished is not copied again, a file that was cut short goes on, a wrong beginning is done again."""
+    job_id, target = bench.placed().job_id, tmp_path / "out"
+    draft = store.begin(job_id)
+    (draft.path / "a").write_bytes(b"small")
+    (draft.path / "large").write_bytes(bytes(range(256)) * 12_288)
+    made = store.commit(draft, {"a": 0o644, "large": 0o644}, SnapshotMeta(job_id, 1, 1, 1))
+    begun: list[int] = []
+
+    def read(snapshot: Snapshot, entry: FileEntry, before: Begun | None = None) -> Iterator[bytes]:
+        begun.append(before.size if before else 0)
+        return SnapshotStore.read(store, snapshot, entry, before)
+
+    monkeypatch.setattr(store, "read", read)
+    for wrong in (False, True):
+        shutil.rmtree(target, ignore_errors=True)
+        asked = iter((False, False, False, True))
+        with pytest.raises(Stopped):
+            checkpoints.download(store, made, target, stopped=lambda asked=asked: next(asked))
+        (part,) = (path for path in target.iterdir() if path.name.endswith(PART))
+        assert sorted(path.name for path in target.iterdir()) == [part.name, "a"]
+        assert part.stat().st_size == 2 << 20
+        if wrong:
+            part.write_bytes(b"x" * (2 << 20))
+        begun.clear()
+        told: list[tuple[int, int]] = []
+        done = checkpoints.download(store, made, target, progress=lambda *so_far, told=told: told.append(so_far))
+        assert begun == ([2 << 20, 0] if wrong else [2 << 20])
+        assert (done.there, told[-1]) == (5, (made.size, made.size))
+        assert sorted(path.name for path in target.iterdir()) == ["a", "large"]
+        assert (target / "large").read_bytes() == (made.files_path / "large").read_bytes()
+        assert store.newest_valid(job_id) == made, "what was wrong was the copy, and nothing is held against the store"
 
 
 def test_what_prune_frees_is_told_by_contents(bench: Bench, store: SnapshotStore) -> None:

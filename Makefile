@@ -31,7 +31,7 @@ check: $(VENV)/.dev  ## format, lint, types, import rule
 	$(RUN)/lint-imports
 
 test: check  ## everything: the checks above and all tests
-	$(RUN)/python -m pytest -q -n 4 --dist loadgroup $(TESTS)
+	$(RUN)/python -m pytest -q -n 3 --dist loadgroup $(TESTS)
 
 SEEDS ?= 1000
 sim: $(VENV)/.dev  ## live through SEEDS simulated worlds; SEED=17 lives through one again and prints its history

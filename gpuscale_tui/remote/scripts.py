@@ -343,6 +343,11 @@ STOP = compact(
 {COMMON}
 {STATE}
 record() {{ echo "$1" > exit.other && mv -f exit.other exit; }}
+# sends the signal, unless somebody did; false when it did not reach the group
+tell() {{
+  echo "$grace" > ending
+  [ -e told ] || strike "$signal" "$job" "$jborn" && : > told
+}}
 read -r base name grace signal || exit 1
 by=1
 if enter "$base" "$name"; then :; else
@@ -363,11 +368,7 @@ spent=0 sent=
 until [ -e exit ]; do
   if alive; then
     if [ -z "$jborn" ]; then :
-    elif [ -z "$sent" ]; then
-      echo "$grace" > ending
-      [ -e told ] || strike "$signal" "$job" "$jborn"
-      : > told
-      sent=1
+    elif [ -z "$sent" ] && tell; then sent=1
     elif [ "$spent" -ge "$((grace*10))" ]; then
       : > killed
       strike KILL "$job" "$jborn"

@@ -73,7 +73,7 @@ def test_f21_leaving_in_the_middle_of_a_create(scene: Scene, leave: str) -> None
     [job] = scene.submit()
     with scene.engine(max_workers=1) as engine:
         until(scene.held)
-        time.sleep(0.3)  # the call is sent right after its intent: an engine that left before it would settle it later
+        until(lambda: scene.market.faults()["create_delayed"]["struck"])  # an intent alone is no call on its way
         if leave != "detach":
             engine.stop(at_once=True)
             scene.ended(engine)

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 HOURS, SLOWNESS = 1.5, 120.0
-GROUPS, SEEDS = 4, 8
+GROUPS, SEEDS = 4, 25
 
 
 @pytest.mark.parametrize("group", range(GROUPS))
